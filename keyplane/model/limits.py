@@ -1,0 +1,47 @@
+"""DynamoDB's documented limits, which Keyplane keeps.
+
+Source: "Quotas in Amazon DynamoDB" and "Constraints in Amazon DynamoDB",
+https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html
+"""
+
+from __future__ import annotations
+
+import re
+
+from keyplane.model.errors import KeyplaneError, Reason
+
+ITEM_BYTES_MAX = 400 * 1024
+PARTITION_KEY_BYTES_MAX = 2048
+SORT_KEY_BYTES_MAX = 1024
+
+# Lists and maps inside each other.
+NESTING_MAX = 32
+
+# Of a key attribute; other names may be as long as the item.
+KEY_NAME_BYTES_MAX = 255
+
+# 38 significant digits; magnitude 1e-130 to 9.99…e+125, or zero.
+NUMBER_DIGITS_MAX = 38
+NUMBER_EXPONENT_MIN = -130
+NUMBER_EXPONENT_MAX = 125
+
+BATCH_GET_KEYS_MAX = 100
+BATCH_WRITE_ITEMS_MAX = 25
+# Of all items in one BatchGetItem response or one BatchWriteItem request.
+BATCH_BYTES_MAX = 16 * 1024 * 1024
+
+# Of one page of Query or Scan, counted by item size.
+PAGE_BYTES_MAX = 1024 * 1024
+SCAN_SEGMENTS_MAX = 1_000_000
+
+TABLE_NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}")
+
+
+def validate_table_name(name: str) -> None:
+    """Raises KeyplaneError(INVALID_ARGUMENT) on a name that DynamoDB would refuse."""
+    if TABLE_NAME.fullmatch(name) is None:
+        shown = name if len(name) <= 64 else name[:61] + "..."
+        raise KeyplaneError(
+            Reason.INVALID_ARGUMENT,
+            f"table name {shown!r} must be 3 to 255 characters of a-z, A-Z, 0-9, '_', '-' and '.'",
+        )
