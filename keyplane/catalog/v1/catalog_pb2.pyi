@@ -329,7 +329,9 @@ class MapPage(_message.Message):
     @_builtins.property
     def starts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
-    def partition_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def partition_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """0 marks a gap: hashes that the page says nothing about. Only in pages of node reports."""
+
     @_builtins.property
     def epochs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -496,7 +498,9 @@ class SnapshotTable(_message.Message):
     @_builtins.property
     def root(self) -> Global___MapRoot: ...
     @_builtins.property
-    def pages(self) -> _containers.RepeatedCompositeFieldContainer[Global___MapPage]: ...
+    def pages(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Serialized MapPage values, so that their digests stay what the root says."""
+
     @_builtins.property
     def overlay(self) -> _containers.RepeatedCompositeFieldContainer[Global___Partition]:
         """Partitions learned from storage nodes that the root does not know of yet."""
@@ -505,7 +509,7 @@ class SnapshotTable(_message.Message):
         self,
         *,
         root: Global___MapRoot | None = ...,
-        pages: _abc.Iterable[Global___MapPage] | None = ...,
+        pages: _abc.Iterable[_builtins.bytes] | None = ...,
         overlay: _abc.Iterable[Global___Partition] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["root", b"root"]  # noqa: Y015
