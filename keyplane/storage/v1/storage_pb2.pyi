@@ -196,20 +196,24 @@ class GetResult(_message.Message):
     FOUND_FIELD_NUMBER: _builtins.int
     ITEM_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    DEFERRED_FIELD_NUMBER: _builtins.int
     found: _builtins.bool
     item: _builtins.bytes
     """A serialized keyplane.data.v1.Item, as it was put."""
     version: _builtins.int
+    deferred: _builtins.bool
+    """Only inside a batch: not looked up, because the results before it fill the reply. Ask again."""
     def __init__(
         self,
         *,
         found: _builtins.bool = ...,
         item: _builtins.bytes = ...,
         version: _builtins.int = ...,
+        deferred: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["found", b"found", "item", b"item", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deferred", b"deferred", "found", b"found", "item", b"item", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1022,7 +1026,12 @@ class PrepareMoveRequest(_message.Message):
     OPERATION_ID_FIELD_NUMBER: _builtins.int
     TABLE_FIELD_NUMBER: _builtins.int
     PARTITION_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
+    run: _builtins.int
+    """Which attempt of the source to move this partition; here and below. Rises, over restarts too, so
+    that a late message of an attempt that was given up cannot touch a later one.
+    """
     @_builtins.property
     def table(self) -> _catalog_pb2.Table: ...
     @_builtins.property
@@ -1035,10 +1044,11 @@ class PrepareMoveRequest(_message.Message):
         operation_id: _builtins.str = ...,
         table: _catalog_pb2.Table | None = ...,
         partition: _catalog_pb2.Partition | None = ...,
+        run: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["partition", b"partition", "table", b"table"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation_id", b"operation_id", "partition", b"partition", "table", b"table"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation_id", b"operation_id", "partition", b"partition", "run", b"run", "table", b"table"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1067,10 +1077,12 @@ class ReceiveItemsRequest(_message.Message):
     PARTITION_ID_FIELD_NUMBER: _builtins.int
     CHUNK_FIELD_NUMBER: _builtins.int
     ENTRIES_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
     partition_id: _builtins.int
     chunk: _builtins.int
     """Rises by one with each call of a move; a repeated number is answered without being applied."""
+    run: _builtins.int
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredEntry]: ...
     def __init__(
@@ -1080,10 +1092,11 @@ class ReceiveItemsRequest(_message.Message):
         partition_id: _builtins.int = ...,
         chunk: _builtins.int = ...,
         entries: _abc.Iterable[Global___StoredEntry] | None = ...,
+        run: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "entries", b"entries", "operation_id", b"operation_id", "partition_id", b"partition_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "entries", b"entries", "operation_id", b"operation_id", "partition_id", b"partition_id", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1115,6 +1128,7 @@ class ConfirmMoveRequest(_message.Message):
     LAST_VERSION_FIELD_NUMBER: _builtins.int
     REMEMBERED_FIELD_NUMBER: _builtins.int
     MEMORY_COVERS_MS_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
     partition_id: _builtins.int
     item_count: _builtins.int
@@ -1124,6 +1138,7 @@ class ConfirmMoveRequest(_message.Message):
     """Last sequence number used in the partition; item versions go on from here."""
     memory_covers_ms: _builtins.int
     """For how long the remembered writes are complete."""
+    run: _builtins.int
     @_builtins.property
     def remembered(self) -> _containers.RepeatedCompositeFieldContainer[Global___RememberedWrite]: ...
     def __init__(
@@ -1136,10 +1151,11 @@ class ConfirmMoveRequest(_message.Message):
         last_version: _builtins.int = ...,
         remembered: _abc.Iterable[Global___RememberedWrite] | None = ...,
         memory_covers_ms: _builtins.int = ...,
+        run: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "item_count", b"item_count", "last_version", b"last_version", "memory_covers_ms", b"memory_covers_ms", "operation_id", b"operation_id", "partition_id", b"partition_id", "remembered", b"remembered"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "item_count", b"item_count", "last_version", b"last_version", "memory_covers_ms", b"memory_covers_ms", "operation_id", b"operation_id", "partition_id", b"partition_id", "remembered", b"remembered", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1166,17 +1182,20 @@ class ActivateMoveRequest(_message.Message):
 
     OPERATION_ID_FIELD_NUMBER: _builtins.int
     PARTITION_ID_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
     partition_id: _builtins.int
+    run: _builtins.int
     def __init__(
         self,
         *,
         operation_id: _builtins.str = ...,
         partition_id: _builtins.int = ...,
+        run: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation_id", b"operation_id", "partition_id", b"partition_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation_id", b"operation_id", "partition_id", b"partition_id", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1208,17 +1227,20 @@ class AbandonMoveRequest(_message.Message):
 
     OPERATION_ID_FIELD_NUMBER: _builtins.int
     PARTITION_ID_FIELD_NUMBER: _builtins.int
+    RUN_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
     partition_id: _builtins.int
+    run: _builtins.int
     def __init__(
         self,
         *,
         operation_id: _builtins.str = ...,
         partition_id: _builtins.int = ...,
+        run: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation_id", b"operation_id", "partition_id", b"partition_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation_id", b"operation_id", "partition_id", b"partition_id", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
