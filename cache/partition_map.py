@@ -1,0 +1,225 @@
+"""The partition map of one table: which partition covers a key hash.
+
+Two binary searches, one among pages and one inside a page. A map is never changed; `replace` makes
+a new one that shares every page it can, so a reader sees the old map or the new one, whole.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from cache.pages import Page, Paginator, paginate
+from keyplane.catalog.v1 import catalog_pb2 as pb
+from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.partition import KEYSPACE_END, Partition
+
+# Most Partition objects a map keeps for its next lookups, about 250 bytes each. Past it all are
+# dropped and made again as they are asked for, about a microsecond each.
+MATERIALISED_MAX = 65_536
+
+
+class PartitionMap:
+    """Immutable. Covers the whole keyspace with no gap and no overlap, or it would not exist.
+
+    table: settings and schema at this version; not to be changed.
+    version: raised whenever the map changes. 0: put together from what storage nodes say, with no
+        root to go by.
+    pages: in key-hash order.
+    """
+
+    __slots__ = ("_id_max", "_made", "_starts", "count", "pages", "table", "version")
+
+    def __init__(self, table: pb.Table, version: int, pages: Sequence[Page]) -> None:
+        """Raises KeyplaneError(MAP_INVALID) if the pages are not a whole map of this table."""
+        self._fill(table, version, pages)
+        ids: set[int] = set()
+        for page in self.pages:
+            ids.update(page.partition_ids)
+        if len(ids) != self.count:
+            raise _invalid(table, "a partition id occurs twice")
+        self._id_max = max(ids)
+
+    @classmethod
+    def build(cls, table: pb.Table, version: int, partitions: Iterable[Partition]) -> PartitionMap:
+        """A map from partitions by rising start. Raises KeyplaneError(MAP_INVALID)."""
+        return cls(table, version, paginate(table.table_id, partitions))
+
+    @classmethod
+    def from_root(
+        cls, root: pb.MapRoot, pages: Mapping[bytes, Page], base: PartitionMap | None = None
+    ) -> PartitionMap:
+        """The map a root describes.
+
+        pages: by digest, at least those that the root names and `base` does not hold.
+        base: an earlier map of the table; checking is then confined to what differs from it.
+        Raises KeyplaneError(MAP_INVALID), also when the root's partition count is not the pages'.
+        """
+        held = {page.digest: page for page in base.pages} if base is not None else {}
+        chosen: list[Page] = []
+        fresh: list[Page] = []
+        for digest in root.page_digests:
+            page = held.pop(digest, None)
+            if page is None:
+                page = pages[digest]
+                fresh.append(page)
+            chosen.append(page)
+        if base is not None and base.table.table_id == root.table.table_id:
+            made = base._successor(root.table, root.version, chosen, fresh, held.values())
+        else:
+            made = cls(root.table, root.version, chosen)
+        if made.count != root.partition_count:
+            raise _invalid(root.table, f"{made.count} partitions, {root.partition_count} promised")
+        return made
+
+    def floor(self, key_hash: int) -> Partition:
+        """The partition that covers a key hash, 0 <= key_hash < 2**64."""
+        page = self.pages[bisect_right(self._starts, key_hash) - 1]
+        row = bisect_right(page.starts, key_hash) - 1
+        return page.made[row] or self._make(page, row)
+
+    def overlapping(self, start: int, end: int) -> Iterator[Partition]:
+        """The partitions that cover any hash of [start, end), by rising start."""
+        while start < end:
+            partition = self.floor(start)
+            yield partition
+            start = partition.end
+
+    def partitions(self) -> Iterator[Partition]:
+        """All of them, by rising start."""
+        for page in self.pages:
+            yield from page.partitions()
+
+    def replace(
+        self,
+        version: int,
+        removed: Iterable[Partition],
+        added: Iterable[Partition],
+        table: pb.Table | None = None,
+    ) -> PartitionMap:
+        """The next map: `added` in the place of `removed`, all other pages shared with this one.
+
+        table: new settings; unset keeps the old ones.
+        Raises KeyplaneError(MAP_INVALID) if the version does not rise, if `removed` is not all in
+        the map, or if the result is not a whole map. This map stays as it is.
+        """
+        table = table if table is not None else self.table
+        if version <= self.version:
+            raise _invalid(table, f"version {version} does not follow {self.version}")
+        gone = {partition.partition_id: partition for partition in removed}
+        new = list(added)
+        changed = [*gone.values(), *new]
+        if not changed:
+            return self._successor(table, version, self.pages, (), ())
+        for partition in gone.values():
+            if self.floor(partition.start).partition_id != partition.partition_id:
+                raise _invalid(table, f"partition {partition.partition_id} is not in the map")
+        first = self._page_index(min(partition.start for partition in changed))
+        last = self._page_index(max(partition.end for partition in changed) - 1)
+        fresh, following = self._repaginate(first, last, gone, new)
+        pages = [*self.pages[:first], *fresh, *self.pages[following:]]
+        return self._successor(table, version, pages, fresh, self.pages[first:following])
+
+    def root(self) -> pb.MapRoot:
+        """The value that describes this map in MemDS."""
+        return pb.MapRoot(
+            table=self.table,
+            version=self.version,
+            page_digests=[page.digest for page in self.pages],
+            partition_count=self.count,
+        )
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __repr__(self) -> str:
+        return f"PartitionMap({self.table.name}, version {self.version}, {self.count} partitions)"
+
+    def _fill(self, table: pb.Table, version: int, pages: Sequence[Page]) -> None:
+        """Takes pages over once they are known to cover the keyspace without gap or overlap."""
+        self.table = table
+        self.version = version
+        self.pages = tuple(pages)
+        self._starts = [page.start for page in self.pages]
+        self.count = sum(page.count for page in self.pages)
+        self._made = 0
+        if not table.table_id or any(page.table_id != table.table_id for page in pages):
+            raise _invalid(table, "a page belongs to another table")
+        if any(page.has_gaps for page in pages):
+            raise _invalid(table, "a page has a gap")
+        ends = [page.end for page in self.pages]
+        if [*self._starts, KEYSPACE_END] != [0, *ends]:
+            raise _invalid(table, "pages leave a gap or overlap")
+
+    def _successor(
+        self,
+        table: pb.Table,
+        version: int,
+        pages: Sequence[Page],
+        fresh: Sequence[Page],
+        dropped: Iterable[Page],
+    ) -> PartitionMap:
+        """A map that differs from this one by `fresh` pages instead of `dropped` ones.
+
+        Ids come from a counter, so new ones are nearly always above all that are here, and only
+        otherwise is every kept page looked at.
+        """
+        made = object.__new__(PartitionMap)
+        made._fill(table, version, pages)
+        made._made = self._made
+        ids = [partition_id for page in fresh for partition_id in page.partition_ids]
+        distinct = set(ids)
+        new = distinct.difference(*(page.partition_ids for page in dropped))
+        if len(distinct) != len(ids) or (
+            new and min(new) <= self._id_max and not _absent(new, pages, fresh)
+        ):
+            raise _invalid(table, "a partition id occurs twice")
+        made._id_max = max(self._id_max, max(new, default=0))
+        return made
+
+    def _repaginate(
+        self, first: int, last: int, gone: Mapping[int, Partition], new: Iterable[Partition]
+    ) -> tuple[list[Page], int]:
+        """New pages for [first, last], going on until a page ends where an old one did.
+
+        Returns them with the index of the first old page after them.
+        """
+        kept = (
+            partition
+            for page in self.pages[first : last + 1]
+            for partition in page.partitions()
+            if partition.partition_id not in gone
+        )
+        paginator = Paginator(self.table.table_id)
+        for partition in sorted((*kept, *new), key=lambda partition: partition.start):
+            paginator.add(partition)
+        following = last + 1
+        while not paginator.between_pages and following < len(self.pages):
+            for partition in self.pages[following].partitions():
+                paginator.add(partition)
+            following += 1
+        paginator.close()
+        return paginator.pages, following
+
+    def _page_index(self, key_hash: int) -> int:
+        return bisect_right(self._starts, key_hash) - 1
+
+    def _make(self, page: Page, row: int) -> Partition:
+        if self._made >= MATERIALISED_MAX:
+            for each in self.pages:
+                each.forget()
+            self._made = 0
+        self._made += 1
+        partition = page.partition(row)
+        assert partition is not None  # maps hold no page with a gap
+        return partition
+
+
+def _absent(ids: set[int], pages: Iterable[Page], fresh: Iterable[Page]) -> bool:
+    """Whether no page but the fresh ones holds any of these ids."""
+    skip = {page.digest for page in fresh}
+    return all(page.digest in skip or ids.isdisjoint(page.partition_ids) for page in pages)
+
+
+def _invalid(table: pb.Table, message: str) -> KeyplaneError:
+    return KeyplaneError(Reason.MAP_INVALID, f"map of table {table.name!r} refused: {message}")
