@@ -19,6 +19,9 @@ from google.rpc.status_pb2 import Status
 
 DOMAIN = "keyplane"
 
+# Longer messages are cut: they travel in gRPC trailers, where too much loses the whole answer.
+MESSAGE_CHARS_MAX = 1000
+
 _M = TypeVar("_M", bound=Message)
 
 
@@ -215,7 +218,7 @@ class KeyplaneError(Exception):
 
     def to_status(self) -> Status:
         """The `google.rpc.Status` that says all of this on the wire."""
-        status = Status(code=self.reason.code, message=self.message)
+        status = Status(code=self.reason.code, message=self.message[:MESSAGE_CHARS_MAX])
         info = ErrorInfo(reason=self.reason.name, domain=DOMAIN, metadata=dict(self.metadata))
         status.details.add().Pack(info)
         if self.retry_after_s is not None:
