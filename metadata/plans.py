@@ -1,0 +1,116 @@
+"""What an operation has decided to do: one frozen value per kind, persisted with the operation.
+
+Everything a step needs to be repeated exactly after a crash is in here: ids, nodes and hashes are
+chosen once, before the first storage node is asked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from keyplane.catalog.v1 import catalog_pb2 as pb
+
+
+class Kind(enum.StrEnum):
+    CREATE_TABLE = "create_table"
+    DELETE_TABLE = "delete_table"
+    UPDATE_TABLE = "update_table"
+    SPLIT = "split"
+    MERGE = "merge"
+    MOVE = "move"
+    DRAIN = "drain"
+
+
+@dataclass(frozen=True, slots=True)
+class CreatePlan:
+    """Range i of `count` even ranges is partition first_partition_id + i on node i mod n.
+
+    undo_reason, undo_message: why it is being taken back; empty while it is not.
+    """
+
+    first_partition_id: int
+    count: int
+    node_ids: tuple[str, ...]
+    undo_reason: str = ""
+    undo_message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePlan:
+    """Nothing to decide: the table is named by the operation."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatePlan:
+    durability: pb.Durability.ValueType
+
+
+@dataclass(frozen=True, slots=True)
+class SplitPlan:
+    """split_hash: first hash of the right child; None until the storage node has suggested one."""
+
+    split_hash: int | None
+    left_id: int
+    right_id: int
+
+
+class MergeStage(enum.StrEnum):
+    """Steps of a merge while it is RUNNING. Neighbours on one node start at MERGE."""
+
+    MOVE = "move"
+    # The right partition has moved and the map says so; its old node may delete the data.
+    RELEASE = "release"
+    MERGE = "merge"
+
+
+@dataclass(frozen=True, slots=True)
+class MergePlan:
+    """right_from: the node the right partition was on at first."""
+
+    merged_id: int
+    stage: MergeStage
+    right_from: str
+
+
+@dataclass(frozen=True, slots=True)
+class MovePlan:
+    """parent: operation id of the drain it is part of; empty otherwise."""
+
+    source: str
+    parent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DrainPlan:
+    """total: partitions the node led when the drain began."""
+
+    total: int
+
+
+Plan = CreatePlan | DeletePlan | UpdatePlan | SplitPlan | MergePlan | MovePlan | DrainPlan
+
+_TYPES: Mapping[Kind, type[Plan]] = {
+    Kind.CREATE_TABLE: CreatePlan,
+    Kind.DELETE_TABLE: DeletePlan,
+    Kind.UPDATE_TABLE: UpdatePlan,
+    Kind.SPLIT: SplitPlan,
+    Kind.MERGE: MergePlan,
+    Kind.MOVE: MovePlan,
+    Kind.DRAIN: DrainPlan,
+}
+
+
+def plan_to_json(plan: Plan) -> dict[str, Any]:
+    return dataclasses.asdict(plan)
+
+
+def plan_from_json(kind: Kind, fields: Mapping[str, Any]) -> Plan:
+    """Reads back what `plan_to_json` wrote for an operation of this kind."""
+    values = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
+    if kind is Kind.MERGE:
+        values["stage"] = MergeStage(values["stage"])
+    return _TYPES[kind](**values)

@@ -1,0 +1,85 @@
+"""What the database holds about tables and nodes, as immutable values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from keyplane.catalog.v1 import catalog_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class KeyAttribute:
+    name: str
+    type: pb.ScalarType.ValueType
+
+    def to_proto(self) -> pb.KeyAttribute:
+        return pb.KeyAttribute(name=self.name, type=self.type)
+
+
+@dataclass(frozen=True, slots=True)
+class TableRecord:
+    """One table, or the tombstone of one.
+
+    map_version rises with every change that routers must hear of, and goes on where a deleted
+    table of the same name stopped: a router never accepts a lower version under one name.
+    created_at: seconds since 1970.
+    """
+
+    table_id: int
+    name: str
+    partition_key: KeyAttribute
+    sort_key: KeyAttribute | None
+    hash_seed: int
+    durability: pb.Durability.ValueType
+    state: pb.TableState.ValueType
+    map_version: int
+    created_at: float
+
+    @property
+    def active(self) -> bool:
+        return self.state == pb.TABLE_STATE_ACTIVE
+
+    @property
+    def deleted(self) -> bool:
+        return self.state == pb.TABLE_STATE_DELETED
+
+    def to_proto(self) -> pb.Table:
+        table = pb.Table(
+            table_id=self.table_id,
+            name=self.name,
+            partition_key=self.partition_key.to_proto(),
+            hash_seed=self.hash_seed,
+            durability=self.durability,
+            state=self.state,
+            created_at=timestamp(self.created_at),
+        )
+        if self.sort_key is not None:
+            table.sort_key.CopyFrom(self.sort_key.to_proto())
+        return table
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """A storage node that has registered.
+
+    state: UP, DRAINING or DRAINED. SUSPECT is never recorded; it follows from missing heartbeats.
+    """
+
+    node_id: str
+    address: str
+    zone: str
+    state: pb.NodeState.ValueType
+
+    def to_proto(self) -> pb.Node:
+        return pb.Node(
+            node_id=self.node_id, address=self.address, zone=self.zone, state=self.state
+        )
+
+
+def timestamp(seconds: float) -> Timestamp:
+    """Seconds since 1970 as a protobuf timestamp, to the microsecond."""
+    stamp = Timestamp()
+    stamp.FromMicroseconds(round(seconds * 1e6))
+    return stamp

@@ -1,0 +1,115 @@
+"""Between rows of the database and the records in memory."""
+
+from __future__ import annotations
+
+from keyplane.model.partition import Partition
+from metadata.operations import Operation, State
+from metadata.plans import Kind, plan_from_json, plan_to_json
+from metadata.records import KeyAttribute, NodeRecord, TableRecord
+from metadata.schema import NodeRow, OperationRow, TableRow
+
+
+def table_to_row(table: TableRecord) -> TableRow:
+    sort_key = table.sort_key
+    return TableRow(
+        table_id=table.table_id,
+        name=table.name,
+        partition_key=table.partition_key.name,
+        partition_key_type=table.partition_key.type,
+        sort_key=sort_key.name if sort_key else None,
+        sort_key_type=sort_key.type if sort_key else None,
+        hash_seed=table.hash_seed,
+        durability=table.durability,
+        state=table.state,
+        map_version=table.map_version,
+        created_at=table.created_at,
+    )
+
+
+def table_from_row(row: TableRow) -> TableRecord:
+    sort_key = None
+    if row.sort_key is not None and row.sort_key_type is not None:
+        sort_key = KeyAttribute(row.sort_key, row.sort_key_type)  # type: ignore[arg-type]
+    return TableRecord(
+        table_id=row.table_id,
+        name=row.name,
+        partition_key=KeyAttribute(row.partition_key, row.partition_key_type),  # type: ignore[arg-type]
+        sort_key=sort_key,
+        hash_seed=row.hash_seed,
+        durability=row.durability,  # type: ignore[arg-type]
+        state=row.state,  # type: ignore[arg-type]
+        map_version=row.map_version,
+        created_at=row.created_at,
+    )
+
+
+def node_to_row(node: NodeRecord) -> NodeRow:
+    return NodeRow(
+        node_id=node.node_id, address=node.address, zone=node.zone, state=node.state
+    )
+
+
+def node_from_row(row: NodeRow) -> NodeRecord:
+    return NodeRecord(row.node_id, row.address, row.zone, row.state)  # type: ignore[arg-type]
+
+
+def operation_to_row(operation: Operation) -> OperationRow:
+    return OperationRow(
+        operation_id=operation.operation_id,
+        sequence=operation.sequence,
+        kind=operation.kind.value,
+        state=operation.state.value,
+        arguments=operation.arguments,
+        request_id=operation.request_id or None,
+        table_name=operation.table,
+        table_id=operation.table_id,
+        partition_ids=list(operation.partition_ids),
+        result_ids=list(operation.result_ids),
+        node_id=operation.node_id,
+        plan=plan_to_json(operation.plan),
+        reason=operation.reason,
+        message=operation.message,
+        progress=operation.progress,
+        fence_ms=operation.fence_ms,
+        created_at=operation.created_at,
+        updated_at=operation.updated_at,
+        resumed_count=operation.resumed_count,
+    )
+
+
+def operation_from_row(row: OperationRow) -> Operation:
+    kind = Kind(row.kind)
+    return Operation(
+        operation_id=row.operation_id,
+        sequence=row.sequence,
+        kind=kind,
+        state=State(row.state),
+        arguments=row.arguments,
+        request_id=row.request_id or "",
+        table=row.table_name,
+        table_id=row.table_id,
+        partition_ids=tuple(row.partition_ids),
+        result_ids=tuple(row.result_ids),
+        node_id=row.node_id,
+        plan=plan_from_json(kind, row.plan),
+        reason=row.reason,
+        message=row.message,
+        progress=row.progress,
+        fence_ms=row.fence_ms,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        resumed_count=row.resumed_count,
+    )
+
+
+def partition_to_row(partition: Partition) -> dict[str, object]:
+    """A mapping rather than a row object: partitions are inserted by the million."""
+    return {
+        "partition_id": partition.partition_id,
+        "table_id": partition.table_id,
+        "first_hash": partition.start,
+        "last_hash": partition.end - 1,
+        "epoch": partition.epoch,
+        "leader": partition.leader,
+        "replicas": ",".join(partition.replicas or (partition.leader,)),
+    }
