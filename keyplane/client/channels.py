@@ -1,0 +1,64 @@
+"""What the sync and the asyncio client share of gRPC: channel options, and reading errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2
+
+from keyplane.client.call import Method
+from keyplane.client.config import ClientConfig
+from keyplane.model.errors import KeyplaneError, Reason
+
+DETAILS_KEY = "grpc-status-details-bin"
+
+HEALTH = Method("/grpc.health.v1.Health/Check", health_pb2.HealthCheckResponse)
+
+# Failures that gRPC words itself, and what they stand for. Of these only the last may have been
+# carried out: the answer came and was too large.
+_WORDINGS = (
+    ("failed to connect to all addresses", Reason.NODE_UNREACHABLE),
+    ("DNS resolution failed", Reason.NODE_UNREACHABLE),
+    ("Sent message larger than max", Reason.INVALID_ARGUMENT),
+    ("SERVER: Received message larger than max", Reason.INVALID_ARGUMENT),
+    ("CLIENT: Received message larger than max", Reason.INTERNAL),
+)
+
+
+def channel_options(config: ClientConfig) -> list[tuple[str, Any]]:
+    return [
+        ("grpc.max_receive_message_length", config.message_bytes_max),
+        ("grpc.max_send_message_length", config.message_bytes_max),
+        # A router whose machine is gone says nothing: ask after 10 s, give up 5 s later.
+        ("grpc.keepalive_time_ms", 10_000),
+        ("grpc.keepalive_timeout_ms", 5_000),
+        # A restarted router is reached again within about a second.
+        ("grpc.initial_reconnect_backoff_ms", 50),
+        ("grpc.min_reconnect_backoff_ms", 1_000),
+        ("grpc.max_reconnect_backoff_ms", 1_000),
+        # Retries are decided in `keyplane.client.call` alone.
+        ("grpc.enable_retries", 0),
+        ("grpc.service_config_disable_resolution", 1),
+    ]
+
+
+def is_healthy(response: Any) -> bool:
+    return bool(response.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def read_error(address: str, failure: Any) -> KeyplaneError:
+    """A `grpc.RpcError` of either API as an error of the table."""
+    text = failure.details() or ""
+    for key, value in failure.trailing_metadata() or ():
+        if key == DETAILS_KEY:
+            return KeyplaneError.from_status(failure.code().value[0], text, bytes(value))
+    message = f"{address}: {text}"
+    for wording, reason in _WORDINGS:
+        if wording in text:
+            return KeyplaneError(reason, message)
+    return KeyplaneError.from_status(failure.code().value[0], message)
+
+
+def serialize(message: Message) -> bytes:
+    return message.SerializeToString()
