@@ -1,0 +1,56 @@
+"""Logs: readable lines on a terminal, JSON lines anywhere else, always on stderr."""
+
+from __future__ import annotations
+
+import enum
+import logging
+import sys
+
+import structlog
+from structlog.typing import Processor
+
+
+class LogLevel(enum.StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(enum.StrEnum):
+    AUTO = "auto"  # console if stderr is a terminal, else json
+    CONSOLE = "console"
+    JSON = "json"
+
+
+def configure_logging(level: LogLevel, format: LogFormat) -> None:
+    """Sets structlog up, and the standard library's logging of other packages beside it."""
+    console = format is LogFormat.CONSOLE or (format is LogFormat.AUTO and sys.stderr.isatty())
+    threshold = logging.getLevelNamesMapping()[level.value.upper()]
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    render: list[Processor]
+    if console:
+        # No dump of local variables: they hold other people's items.
+        plain = structlog.dev.plain_traceback
+        render = [structlog.dev.ConsoleRenderer(exception_formatter=plain)]
+    else:
+        render = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    structlog.configure(
+        processors=[*shared, *render],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+        )
+    )
+    # What other packages say at a lower level is about their insides.
+    logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
