@@ -2,7 +2,8 @@
 
 Cores call `crashpoint("split.persisted")` after every persisted step. Nothing happens unless the
 process was started with that name in KEYPLANE_CRASH_AT (it kills itself with SIGKILL) or in
-KEYPLANE_STOP_AT (it stops itself with SIGSTOP, so that a test can kill others first).
+KEYPLANE_STOP_AT (it stops itself with SIGSTOP, so that a test can kill others first). A point acts
+once: a process that was continued does not stop there again.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ _armed: dict[str, Callable[[], None]] = {}
 
 
 def declare(*names: str) -> None:
+    """Called once by the module that has the points, when it is imported."""
     POINTS.update(names)
 
 
@@ -32,6 +34,7 @@ def disarm() -> None:
 
 
 def crashpoint(name: str) -> None:
-    action = _armed.get(name)
-    if action is not None:
-        action()
+    if _armed:
+        action = _armed.pop(name, None)
+        if action is not None:
+            action()

@@ -46,20 +46,26 @@ class VirtualClock:
     def call_soon(self, callback: Callable[[], None]) -> None:
         self.call_later(0.0, callback)
 
+    def next_at(self) -> float | None:
+        """When the next event is due; None if there is none."""
+        while self._events and self._events[0][2].callback is None:
+            heapq.heappop(self._events)
+        return self._events[0][0] if self._events else None
+
     def step(self) -> bool:
         """Runs the next event. False if there is none."""
-        while self._events:
-            self._now, _, timer = heapq.heappop(self._events)
-            if timer.callback is not None:
-                callback, timer.callback = timer.callback, None
-                callback()
-                return True
-        return False
+        if self.next_at() is None:
+            return False
+        self._now, _, timer = heapq.heappop(self._events)
+        callback, timer.callback = timer.callback, None
+        assert callback is not None
+        callback()
+        return True
 
     def run_for(self, seconds: float) -> None:
         """Runs everything due within `seconds` and ends exactly then."""
         end = self._now + seconds
-        while self._events and self._events[0][0] <= end:
+        while (due := self.next_at()) is not None and due <= end:
             self.step()
         self._now = max(self._now, end)
 
@@ -67,7 +73,10 @@ class VirtualClock:
         """Runs events until `done()`. Raises TimeoutError in virtual time, or when all is quiet."""
         end = self._now + timeout_s
         while not done():
-            if not self._events or self._events[0][0] > end:
+            due = self.next_at()
+            if due is None:
+                raise TimeoutError(f"not done, and nothing more happens after {self._now} s")
+            if due > end:
                 raise TimeoutError(f"not done after {timeout_s} virtual seconds")
             self.step()
 
@@ -96,8 +105,10 @@ class _MemoryCall:
 class MemoryNetwork:
     """Servers by address, and calls between them that take `latency_s` each way.
 
-    A call to an address with no server fails at once with NODE_UNREACHABLE, `sent=False`. A server
-    that is removed while it works on a call leaves the caller with CONNECTION_LOST.
+    A call to an address with no server fails with NODE_UNREACHABLE, `sent=False`. A server that is
+    removed while it works on a call leaves the caller with CONNECTION_LOST. A handler answers by
+    its reply function or by raising KeyplaneError; anything else it raises is a bug, and ends the
+    run.
     """
 
     def __init__(self, clock: VirtualClock, latency_s: float = 0.0005) -> None:
@@ -158,9 +169,12 @@ class MemoryTransport:
         network, clock = self._network, self._network.clock
         call = _MemoryCall(network, on_reply)
         expired = KeyplaneError(Reason.DEADLINE_EXCEEDED, f"{method} at {address} took too long")
+        remaining_s = deadline - clock.now()
         call.deadline_timer = clock.call_later(
-            deadline - clock.now(), _ender(call, Reply(error=expired))
+            remaining_s, _ender(call, Reply(error=expired, sent=remaining_s > 0))
         )
+        if remaining_s <= 0:
+            return call
 
         def arrive() -> None:
             if call.ended:
@@ -181,7 +195,10 @@ class MemoryTransport:
                 if server.alive and server.calls.pop(call, call) is None:
                     clock.call_later(network.latency_s, _ender(call, answer))
 
-            handler(Request(method, payload, deadline, self._peer, dict(metadata)), reply)
+            try:
+                handler(Request(method, payload, deadline, self._peer, dict(metadata)), reply)
+            except KeyplaneError as error:
+                reply(Reply(error=error))
 
         clock.call_later(network.latency_s, arrive)
         return call

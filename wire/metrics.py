@@ -61,7 +61,8 @@ class Histogram:
     name: str
     help: str
     buckets: Sequence[float] = LATENCY_BUCKETS_S
-    counts: list[int] = field(default_factory=list)
+    # One for each bucket, and one for what is above them all.
+    counts: list[int] = field(init=False)
     sum: float = 0.0
 
     def __post_init__(self) -> None:
@@ -76,18 +77,26 @@ Metric = Counter | Gauge | Histogram
 
 
 class Metrics:
-    """The metrics of one process, by name. Asking twice for a name gives the same object."""
+    """The metrics of one process, by name.
+
+    Asking again for a counter or histogram gives the same object; for a gauge, one that reads from
+    the new source. Asking for a name as something else raises ValueError.
+    """
 
     def __init__(self) -> None:
         self._metrics: dict[str, Metric] = {}
 
     def counter(self, name: str, help: str, label: str = "") -> Counter:
         found = self._metrics.setdefault(name, Counter(name, help, label))
-        assert isinstance(found, Counter), name
+        if not isinstance(found, Counter) or found.label != label:
+            raise ValueError(f"{name!r} is {found!r} already")
         return found
 
     def gauge(self, name: str, help: str, read: Callable[[], float]) -> Gauge:
         gauge = Gauge(name, help, read)
+        found = self._metrics.setdefault(name, gauge)
+        if not isinstance(found, Gauge):
+            raise ValueError(f"{name!r} is {found!r} already")
         self._metrics[name] = gauge
         return gauge
 
@@ -95,7 +104,8 @@ class Metrics:
         self, name: str, help: str, buckets: Sequence[float] = LATENCY_BUCKETS_S
     ) -> Histogram:
         found = self._metrics.setdefault(name, Histogram(name, help, buckets))
-        assert isinstance(found, Histogram), name
+        if not isinstance(found, Histogram) or found.buckets != buckets:
+            raise ValueError(f"{name!r} is {found!r} already")
         return found
 
     def __iter__(self) -> Iterator[Metric]:

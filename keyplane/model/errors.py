@@ -182,7 +182,7 @@ _BY_CODE: Mapping[int, Reason] = {
 }
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class KeyplaneError(Exception):
     """A failure with a reason from the table.
 
@@ -257,7 +257,7 @@ class KeyplaneError(Exception):
                         metadata = dict(info.metadata)
                 elif any_.Is(RetryInfo.DESCRIPTOR):
                     delay = RetryInfo.FromString(any_.value).retry_delay
-                    retry_after_s = delay.seconds + delay.nanos / 1e9
+                    retry_after_s = max(0.0, delay.seconds + delay.nanos / 1e9)
                 else:
                     for kind in detail_types:
                         if any_.Is(kind.DESCRIPTOR):

@@ -30,7 +30,12 @@ class Partition:
     end: int
     epoch: int
     leader: str
+    # Left out: the leader alone.
     replicas: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.replicas:
+            object.__setattr__(self, "replicas", (self.leader,))
 
     def covers(self, key_hash: int) -> bool:
         return self.start <= key_hash < self.end
@@ -48,7 +53,7 @@ class Partition:
             end=end_to_wire(self.end),
             epoch=self.epoch,
             leader=self.leader,
-            replicas=self.replicas or (self.leader,),
+            replicas=self.replicas,
             state=state,
         )
 
@@ -62,7 +67,7 @@ class Partition:
             end_from_wire(message.end),
             message.epoch,
             message.leader,
-            tuple(message.replicas) or (message.leader,),
+            tuple(message.replicas),
         )
         if partition.start >= partition.end:
             raise _malformed(f"range [{partition.start:#x}, {partition.end:#x}) is empty")
@@ -84,7 +89,7 @@ def end_from_wire(end: int) -> int:
 
 
 def even_ranges(count: int) -> list[tuple[int, int]]:
-    """The keyspace cut into `count` ranges whose sizes differ by at most one hash."""
+    """The keyspace cut into `count` >= 1 ranges whose sizes differ by at most one hash."""
     bounds = [index * KEYSPACE_END // count for index in range(count + 1)]
     return list(pairwise(bounds))
 
