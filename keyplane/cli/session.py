@@ -1,0 +1,135 @@
+"""What every command has: the options that choose a cluster and an output, and what they open."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from keyplane.cli.output import Output
+from keyplane.client.admin import AdminClient
+from keyplane.client.sync import Client
+from keyplane.cluster import Cluster, Kind
+from keyplane.cluster.cluster import DEFAULT_NAME
+
+# Addresses of a cluster that these commands did not start, for instance on other machines.
+ROUTERS_ENV = "KEYPLANE_ROUTERS"
+METADATA_ENV = "KEYPLANE_METADATA"
+
+_PANEL = "Every command"
+
+JsonFlag = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Make the last line on stdout one JSON object; all else goes to stderr.",
+        rich_help_panel=_PANEL,
+    ),
+]
+ClusterName = Annotated[
+    str,
+    typer.Option(
+        "--cluster",
+        envvar="KEYPLANE_CLUSTER",
+        help="Which cluster.",
+        rich_help_panel=_PANEL,
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        envvar="KEYPLANE_HOME",
+        help="Where clusters are kept.",
+        show_default=".keyplane in the working directory",
+        rich_help_panel=_PANEL,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Session:
+    """One run of a command."""
+
+    as_json: bool
+    cluster_name: str
+    data_dir: Path | None
+    out: Output = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "out", Output(self.as_json))
+
+    def cluster(self) -> Cluster:
+        return Cluster(self.cluster_name, self.data_dir, say=self.out.note)
+
+    def routers(self) -> list[str]:
+        """Their addresses: $KEYPLANE_ROUTERS, a comma list, or those of the cluster."""
+        named = os.environ.get(ROUTERS_ENV, "")
+        return [a.strip() for a in named.split(",") if a.strip()] or self.cluster().addresses(
+            Kind.ROUTER
+        )
+
+    def client(self) -> Client:
+        return Client(self.routers())
+
+    def metadata(self) -> str:
+        """Address of the Metadata Store: $KEYPLANE_METADATA, or the cluster's."""
+        return os.environ.get(METADATA_ENV) or self.cluster().addresses(Kind.METADATA)[0]
+
+    def admin(self) -> AdminClient:
+        return AdminClient(self.metadata())
+
+
+_COMMON = (
+    inspect.Parameter(
+        "as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=JsonFlag
+    ),
+    inspect.Parameter(
+        "cluster_name",
+        inspect.Parameter.KEYWORD_ONLY,
+        default=DEFAULT_NAME,
+        annotation=ClusterName,
+    ),
+    inspect.Parameter("data_dir", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=DataDir),
+)
+
+
+def command(
+    app: typer.Typer, name: str, examples: str
+) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
+    """Registers a command whose first parameter is a Session, made of the options all have.
+
+    examples: command lines, each followed by what it does; shown at the end of --help.
+    The command returns its exit code; None is 0.
+    """
+
+    def register(function: Callable[..., int | None]) -> Callable[..., int | None]:
+        _, *own = inspect.signature(function, eval_str=True).parameters.values()
+        parameters = [parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in own]
+        parameters.extend(_COMMON)
+
+        @functools.wraps(function)
+        def run(**given: Any) -> None:
+            session = Session(*(given.pop(parameter.name) for parameter in _COMMON))
+            code = function(session, **given)
+            if code:
+                raise typer.Exit(code)
+
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in parameters}
+        app.command(name, epilog=_epilog(examples))(run)
+        return function
+
+    return register
+
+
+def _epilog(examples: str) -> str:
+    lines = [line for line in inspect.cleandoc(examples).splitlines() if line]
+    return "Examples:\n\n" + "\n".join(f"  {escape(line)}" for line in lines)

@@ -1,0 +1,140 @@
+"""`keyplane table …`: what tables there are and how they are partitioned."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+import typer
+
+from keyplane.catalog.v1 import catalog_pb2 as catalog
+from keyplane.cli.listing import all_partitions, all_tables
+from keyplane.cli.operations import carry_out
+from keyplane.cli.output import EXIT_OK
+from keyplane.cli.render import key_attribute, partition_facts, table_facts
+from keyplane.cli.session import Session, command
+from keyplane.metadata.v1 import metadata_pb2 as pb
+
+
+class Durability(enum.StrEnum):
+    PROCESS = "process"
+    POWER = "power"
+
+
+_DURABILITIES = {
+    Durability.PROCESS: catalog.DURABILITY_PROCESS,
+    Durability.POWER: catalog.DURABILITY_POWER,
+}
+
+Name = Annotated[str, typer.Argument(help="The table's name.", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    table = typer.Typer(no_args_is_help=True, help="Create, look at and delete tables.")
+    command(table, "create", _CREATE_EXAMPLES)(create)
+    command(table, "list", "keyplane table list")(list_)
+    command(table, "describe", "keyplane table describe music")(describe)
+    command(table, "delete", "keyplane table delete music")(delete)
+    command(table, "partitions", _PARTITIONS_EXAMPLES)(partitions)
+    app.add_typer(table, name="table")
+
+
+_CREATE_EXAMPLES = """
+    keyplane table create users
+    keyplane table create music --partition-key artist --sort-key song --partitions 8
+    keyplane table create readings --sort-key at:number --durability power
+"""
+
+
+def create(
+    session: Session,
+    name: Name,
+    partition_key: Annotated[
+        str, typer.Option(help="NAME or NAME:TYPE; types: string, number, binary.")
+    ] = "id",
+    sort_key: Annotated[str, typer.Option(help="As --partition-key.", show_default="none")] = "",
+    partitions: Annotated[int, typer.Option(min=1, help="How many to start with.")] = 4,
+    durability: Annotated[
+        Durability,
+        typer.Option(
+            help="When a write is acknowledged: `process`, it survives kill -9; `power`, it "
+            "survives power loss."
+        ),
+    ] = Durability.PROCESS,
+) -> int:
+    """Creates a table, its partitions spread over the storage nodes."""
+    try:
+        request = pb.CreateTableRequest(
+            table=name,
+            partition_key=key_attribute(partition_key),
+            sort_key=key_attribute(sort_key) if sort_key else None,
+            partitions=partitions,
+            durability=_DURABILITIES[durability],
+        )
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return carry_out(session, request, pb.CreateTableResponse, f"creating table {name}")
+
+
+def list_(session: Session) -> int:
+    """Lists the tables."""
+    with session.admin() as admin:
+        facts = [table_facts(table) for table in all_tables(admin)]
+    columns = ("table", "state", "partition_key", "sort_key", "durability")
+    session.out.table(
+        [column.replace("_", " ") for column in columns],
+        ([row[column] for column in columns] for row in facts),
+    )
+    session.out.result({"tables": facts})
+    return EXIT_OK
+
+
+def describe(session: Session, name: Name) -> int:
+    """Shows a table: keys, durability, number of partitions, version of its map."""
+    with session.admin() as admin:
+        answer = admin.call(pb.DescribeTableRequest(table=name), pb.DescribeTableResponse)
+    facts = {
+        **table_facts(answer.table),
+        "partitions": answer.partition_count,
+        "map_version": answer.map_version,
+    }
+    for fact, value in facts.items():
+        session.out.say(f"{fact.replace('_', ' '):<19}{value}")
+    session.out.result(facts)
+    return EXIT_OK
+
+
+def delete(session: Session, name: Name) -> int:
+    """Deletes a table and every item in it."""
+    request = pb.DeleteTableRequest(table=name)
+    return carry_out(session, request, pb.DeleteTableResponse, f"deleting table {name}")
+
+
+_PARTITIONS_EXAMPLES = """
+    keyplane table partitions music
+    keyplane table partitions music --json | jq '.partitions[0].partition_id'
+"""
+
+
+def partitions(session: Session, name: Name) -> int:
+    """Lists a table's partitions in key-hash order, with their nodes and load."""
+    with session.admin() as admin:
+        found, loads = all_partitions(admin, name)
+    facts = []
+    for partition in found:
+        load = loads.get(partition.partition_id, pb.PartitionLoad())
+        facts.append(
+            partition_facts(partition)
+            | {
+                "reads_per_s": round(load.reads_per_second, 1),
+                "writes_per_s": round(load.writes_per_second, 1),
+                "items": load.item_count,
+                "bytes": load.bytes,
+            }
+        )
+    columns = list(facts[0]) if facts else ["partition_id"]
+    session.out.table(
+        [column.replace("_", " ") for column in columns], (list(row.values()) for row in facts)
+    )
+    session.out.result({"table": name, "partitions": facts})
+    return EXIT_OK

@@ -1,0 +1,38 @@
+"""The items a workload writes: each says which write it came from, and proves that it is whole."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from xxhash import xxh3_64_hexdigest
+
+_WRITER = "writer"
+_SEQUENCE = "seq"
+_DATA = "data"
+
+
+class WriteName(NamedTuple):
+    """writer: of one run, drawn at random. sequence: of the write in that run."""
+
+    writer: str
+    sequence: int
+
+
+def make_item(key_attribute: str, key: str, name: WriteName, size: int) -> dict[str, Any]:
+    """size: bytes of the payload, which follows from the name alone."""
+    stamp = f"{name.writer}:{name.sequence};"
+    data = (stamp * (size // len(stamp) + 1))[:size]
+    return {key_attribute: key, _WRITER: name.writer, _SEQUENCE: name.sequence, _DATA: data}
+
+
+def name_of(item: dict[str, Any]) -> WriteName | None:
+    """None for an item that no workload wrote."""
+    try:
+        return WriteName(str(item[_WRITER]), int(item[_SEQUENCE]))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def digest_of(item: dict[str, Any]) -> str:
+    """Of the payload, 16 hexadecimal digits. A missing payload has one too."""
+    return xxh3_64_hexdigest(str(item.get(_DATA, "")).encode())

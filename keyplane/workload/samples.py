@@ -1,0 +1,50 @@
+"""A line for every request, for whoever wants to draw or compute over windows of time.
+
+    start_s,latency_ms,operation,outcome
+    1730000000.123456,1.204,read,ok
+
+`start_s` is wall time in seconds: when the request was due, which with a given rate may be before
+it was sent. `outcome` is `ok` or a reason of the error table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+_HEADER = "start_s,latency_ms,operation,outcome"
+
+
+class Sample(NamedTuple):
+    start_s: float
+    latency_ms: float
+    is_read: bool
+    outcome: str
+
+
+class SampleLog:
+    """Writes a new file."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w")
+        self._file.write(_HEADER + "\n")
+
+    def append(self, start_s: float, latency_s: float, is_read: bool, outcome: str) -> None:
+        operation = "read" if is_read else "write"
+        self._file.write(f"{start_s:.6f},{latency_s * 1000:.3f},{operation},{outcome}\n")
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_samples(path: Path) -> Iterator[Sample]:
+    """In the order in which the requests ended."""
+    with path.open() as file:
+        next(file, None)
+        for line in file:
+            start_s, latency_ms, operation, outcome = line.rstrip("\n").split(",")
+            yield Sample(float(start_s), float(latency_ms), operation == "read", outcome)
