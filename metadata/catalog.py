@@ -6,7 +6,7 @@ checks a change and does the work that can fail, `install` cannot fail.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cache.partition_map import PartitionMap
@@ -35,6 +35,7 @@ class Catalog:
 
     by_name: the newest table of each name, tombstones too.
     maps: of active tables, by table id.
+    node_changes: how often `nodes` has changed since the database was read.
     operations: by id, in order of creation. active: those that have not ended.
     """
 
@@ -44,6 +45,7 @@ class Catalog:
     by_name: dict[str, TableRecord] = field(default_factory=dict)
     maps: dict[int, PartitionMap] = field(default_factory=dict)
     nodes: dict[str, NodeRecord] = field(default_factory=dict)
+    node_changes: int = 0
     operations: dict[str, Operation] = field(default_factory=dict)
     active: dict[str, Operation] = field(default_factory=dict)
     _requests: dict[str, str] = field(default_factory=dict)
@@ -81,7 +83,8 @@ class Catalog:
         table = self.by_name.get(name)
         if table is None or table.deleted:
             raise KeyplaneError(
-                Reason.TABLE_NOT_FOUND, f"there is no table {name!r}; ListTables shows those there are"
+                Reason.TABLE_NOT_FOUND,
+                f"there is no table {name!r}; ListTables shows those there are",
             )
         return table
 
@@ -161,6 +164,7 @@ class Catalog:
                 del self.by_name[table.name]
         for node in change.nodes:
             self.nodes[node.node_id] = node
+            self.node_changes += 1
         for operation in change.operations:
             self._put_operation(operation)
         for operation_id in change.forgotten_operations:
@@ -169,7 +173,10 @@ class Catalog:
 
     def _next_map(self, table: TableRecord, change: Change) -> PartitionMap:
         held = self.maps.get(table.table_id)
-        removed, added = (), ()
+        if held is not None and held.version == table.map_version:
+            return held
+        removed: Sequence[Partition] = ()
+        added: Sequence[Partition] = ()
         if change.map is not None and change.map.table_id == table.table_id:
             removed, added = change.map.removed, change.map.added
         if held is None:

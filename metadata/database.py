@@ -29,7 +29,6 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from cache.partition_map import PartitionMap
-from keyplane.catalog.v1 import catalog_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.partition import Partition
 from metadata import migrate, rows
@@ -192,9 +191,7 @@ def _load_maps(connection: Connection, tables: dict[int, TableRecord]) -> Iterat
             replicas = replica_sets.get(text)
             if replicas is None:
                 replicas = replica_sets[text] = tuple(text.split(","))
-            yield Partition(
-                partition_id, table_id, first, last + 1, epoch, replicas[0], replicas
-            )
+            yield Partition(partition_id, table_id, first, last + 1, epoch, replicas[0], replicas)
 
     for table_id, run in groupby(partitions(), attrgetter("table_id")):
         table = tables[table_id]

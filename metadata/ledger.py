@@ -19,7 +19,7 @@ class Ledger(Protocol):
 
     def open(self, on_done: Callable[[Catalog | KeyplaneError], None]) -> None: ...
 
-    def settle(self, on_done: Callable[[Catalog | None | KeyplaneError], None]) -> None: ...
+    def settle(self, on_done: Callable[[Catalog | KeyplaneError | None], None]) -> None: ...
 
     def commit(self, change: Change, on_done: Callable[[KeyplaneError | None], None]) -> None: ...
 
@@ -36,7 +36,7 @@ class InlineLedger:
     def open(self, on_done: Callable[[Catalog | KeyplaneError], None]) -> None:
         self._run(self._database.open, on_done)
 
-    def settle(self, on_done: Callable[[Catalog | None | KeyplaneError], None]) -> None:
+    def settle(self, on_done: Callable[[Catalog | KeyplaneError | None], None]) -> None:
         self._run(self._database.settle, on_done)
 
     def commit(self, change: Change, on_done: Callable[[KeyplaneError | None], None]) -> None:
@@ -45,9 +45,7 @@ class InlineLedger:
     def close(self) -> None:
         self._database.close()
 
-    def _run(
-        self, work: Callable[[], _T], on_done: Callable[[_T | KeyplaneError], None]
-    ) -> None:
+    def _run(self, work: Callable[[], _T], on_done: Callable[[_T | KeyplaneError], None]) -> None:
         result: _T | KeyplaneError
         try:
             result = work()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +93,7 @@ class DrainPlan:
 
 Plan = CreatePlan | DeletePlan | UpdatePlan | SplitPlan | MergePlan | MovePlan | DrainPlan
 
-_TYPES: Mapping[Kind, type[Plan]] = {
+_TYPES: Mapping[Kind, Callable[..., Plan]] = {
     Kind.CREATE_TABLE: CreatePlan,
     Kind.DELETE_TABLE: DeletePlan,
     Kind.UPDATE_TABLE: UpdatePlan,
@@ -110,7 +110,9 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
 
 def plan_from_json(kind: Kind, fields: Mapping[str, Any]) -> Plan:
     """Reads back what `plan_to_json` wrote for an operation of this kind."""
-    values = {key: tuple(v) if isinstance(v, list) else v for key, v in fields.items()}
-    if kind is Kind.MERGE:
+    values: dict[str, Any] = dict(fields)
+    if kind is Kind.CREATE_TABLE:
+        values["node_ids"] = tuple(values["node_ids"])
+    elif kind is Kind.MERGE:
         values["stage"] = MergeStage(values["stage"])
     return _TYPES[kind](**values)

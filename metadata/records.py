@@ -73,9 +73,7 @@ class NodeRecord:
     state: pb.NodeState.ValueType
 
     def to_proto(self) -> pb.Node:
-        return pb.Node(
-            node_id=self.node_id, address=self.address, zone=self.zone, state=self.state
-        )
+        return pb.Node(node_id=self.node_id, address=self.address, zone=self.zone, state=self.state)
 
 
 def timestamp(seconds: float) -> Timestamp:

@@ -44,9 +44,7 @@ def table_from_row(row: TableRow) -> TableRecord:
 
 
 def node_to_row(node: NodeRecord) -> NodeRow:
-    return NodeRow(
-        node_id=node.node_id, address=node.address, zone=node.zone, state=node.state
-    )
+    return NodeRow(node_id=node.node_id, address=node.address, zone=node.zone, state=node.state)
 
 
 def node_from_row(row: NodeRow) -> NodeRecord:

@@ -172,7 +172,7 @@ class Writer:
             self._clock.call_later(self._config.database_retry_s, self._settle)
 
     def _settle(self) -> None:
-        def settled(outcome: Catalog | None | KeyplaneError) -> None:
+        def settled(outcome: Catalog | KeyplaneError | None) -> None:
             self._busy = False
             if isinstance(outcome, KeyplaneError):
                 self._doubt_again(outcome)

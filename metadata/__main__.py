@@ -1,0 +1,98 @@
+"""`python -m metadata`: runs a Metadata Store, or prepares its database."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from keyplane.model.errors import KeyplaneError
+from metadata import migrate
+from metadata.database import Database, parse_url
+from metadata.handlers.dispatch import SERVICE
+from metadata.live import DEFAULT_DATABASE_URL, MetadataSettings, build
+from wire import flags
+from wire.logs import LogFormat, LogLevel
+from wire.service import EXIT_FAILED, serve
+
+app = typer.Typer(
+    help="The Metadata Store: tables, partitions and operations.", add_completion=False
+)
+
+DatabaseUrl = Annotated[
+    str,
+    typer.Option(
+        "--database-url",
+        envvar="KEYPLANE_DATABASE_URL",
+        help="sqlite:///FILE or postgresql://USER@HOST/DATABASE.",
+    ),
+]
+
+
+@app.callback(invoke_without_command=True)
+def run(
+    context: typer.Context,
+    database_url: DatabaseUrl = DEFAULT_DATABASE_URL,
+    memds: Annotated[
+        str,
+        typer.Option(
+            "--memds",
+            envvar="KEYPLANE_MEMDS",
+            help="host:port of every memcached node, comma-separated.",
+        ),
+    ] = "",
+    cluster: Annotated[
+        str,
+        typer.Option("--cluster", envvar="KEYPLANE_CLUSTER", help="Name of the cluster."),
+    ] = "keyplane",
+    listen: flags.Listen = "127.0.0.1:0",
+    advertise: flags.Advertise = "",
+    metrics_listen: flags.MetricsListen = "127.0.0.1:0",
+    run_file: flags.RunFile = None,
+    log_level: flags.Level = LogLevel.INFO,
+    log_format: flags.Format = LogFormat.AUTO,
+) -> None:
+    """Runs the Metadata Store until it is told to stop. Its database is upgraded at start."""
+    if context.invoked_subcommand is not None:
+        return
+    settings = MetadataSettings(
+        database_url=database_url,
+        memds=memds,
+        cluster=cluster,
+        listen=listen,
+        advertise=advertise,
+        metrics_listen=metrics_listen,
+        run_file=run_file,
+        log_level=log_level,
+        log_format=log_format,
+    )
+    raise typer.Exit(serve("metadata", settings, build, [SERVICE]))
+
+
+@app.command("migrate")
+def migrate_database(
+    database_url: DatabaseUrl = DEFAULT_DATABASE_URL,
+    sql: Annotated[
+        bool, typer.Option("--sql", help="Print the SQL for an empty database instead.")
+    ] = False,
+) -> None:
+    """Makes or upgrades the schema without running the store."""
+    try:
+        if sql:
+            typer.echo(migrate.upgrade_script(parse_url(database_url).get_backend_name()))
+            return
+        database = Database(database_url)
+        database.migrate()
+        database.close()
+    except KeyplaneError as error:
+        typer.echo(f"cannot migrate: {error}", err=True)
+        raise typer.Exit(EXIT_FAILED) from error
+    typer.echo("the schema is up to date", err=True)
+
+
+def main() -> None:
+    app(prog_name="python -m metadata")
+
+
+if __name__ == "__main__":
+    main()

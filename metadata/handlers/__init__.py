@@ -1,0 +1,1 @@
+"""What MetadataService answers: one file per group of methods, all input checked here."""

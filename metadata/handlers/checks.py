@@ -1,0 +1,100 @@
+"""Checks of request fields. Each raises KeyplaneError(INVALID_ARGUMENT) with the remedy."""
+
+from __future__ import annotations
+
+import re
+
+from keyplane.catalog.v1 import catalog_pb2 as catalog
+from keyplane.metadata.v1 import metadata_pb2 as pb
+from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.limits import KEY_NAME_BYTES_MAX, validate_table_name
+from metadata.config import (
+    HEARTBEAT_LOADS_MAX,
+    NODE_ID_CHARS_MAX,
+    PAGE_SIZE_DEFAULT,
+    PAGE_SIZE_MAX,
+    PARTITIONS_MAX,
+    REQUEST_ID_CHARS_MAX,
+    ZONE_CHARS_MAX,
+)
+
+_NODE_ID = re.compile(rf"[A-Za-z0-9_.-]{{1,{NODE_ID_CHARS_MAX}}}")
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]{1,253}):([0-9]{1,5})")
+_PORT_MAX = 65_535
+
+_KEY_TYPES = (
+    catalog.SCALAR_TYPE_STRING,
+    catalog.SCALAR_TYPE_NUMBER,
+    catalog.SCALAR_TYPE_BINARY,
+)
+_DURABILITIES = (catalog.DURABILITY_PROCESS, catalog.DURABILITY_POWER)
+
+
+def check_new_table(request: pb.CreateTableRequest) -> None:
+    validate_table_name(request.table)
+    if not request.HasField("partition_key"):
+        raise invalid("a table needs a partition key: an attribute name and a type")
+    check_key_attribute("partition key", request.partition_key)
+    if request.HasField("sort_key"):
+        check_key_attribute("sort key", request.sort_key)
+        if request.sort_key.name == request.partition_key.name:
+            raise invalid("partition key and sort key must be two different attributes")
+    if request.partitions > PARTITIONS_MAX:
+        raise invalid(
+            f"{request.partitions} partitions are more than the {PARTITIONS_MAX:,} a table may have"
+        )
+    if request.durability != catalog.DURABILITY_UNSPECIFIED:
+        check_durability(request.durability)
+
+
+def check_key_attribute(what: str, attribute: catalog.KeyAttribute) -> None:
+    if not 1 <= len(attribute.name.encode()) <= KEY_NAME_BYTES_MAX:
+        raise invalid(f"the name of the {what} must have 1 to {KEY_NAME_BYTES_MAX} bytes")
+    if attribute.type not in _KEY_TYPES:
+        raise invalid(f"the type of the {what} must be STRING, NUMBER or BINARY")
+
+
+def check_durability(durability: int) -> None:
+    if durability not in _DURABILITIES:
+        raise invalid("durability must be PROCESS or POWER")
+
+
+def check_node(node: catalog.Node) -> None:
+    check_node_id(node.node_id)
+    match = _ADDRESS.fullmatch(node.address)
+    if match is None or not 1 <= int(match.group(2)) <= _PORT_MAX:
+        raise invalid(f"node address {node.address[:80]!r} must be host:port, as 10.0.0.7:7000")
+    if len(node.zone) > ZONE_CHARS_MAX or not node.zone.isprintable():
+        raise invalid(f"a zone is up to {ZONE_CHARS_MAX} printable characters")
+
+
+def check_node_id(node_id: str) -> None:
+    if _NODE_ID.fullmatch(node_id) is None:
+        raise invalid(
+            f"node id {node_id[:80]!r} must be 1 to {NODE_ID_CHARS_MAX} characters of "
+            "a-z, A-Z, 0-9, '_', '-' and '.'"
+        )
+
+
+def check_heartbeat(request: pb.HeartbeatRequest) -> None:
+    check_node_id(request.node_id)
+    if len(request.loads) > HEARTBEAT_LOADS_MAX:
+        raise invalid(
+            f"{len(request.loads)} loads in a heartbeat; send at most {HEARTBEAT_LOADS_MAX:,}"
+        )
+
+
+def check_request_id(request_id: str) -> None:
+    if len(request_id) > REQUEST_ID_CHARS_MAX or not request_id.isprintable():
+        raise invalid(f"a request id is up to {REQUEST_ID_CHARS_MAX} printable characters")
+
+
+def page_size(asked: int) -> int:
+    """0 stands for the default. Raises KeyplaneError(INVALID_ARGUMENT) past the bound."""
+    if asked > PAGE_SIZE_MAX:
+        raise invalid(f"page_size {asked} is more than {PAGE_SIZE_MAX:,}")
+    return asked or PAGE_SIZE_DEFAULT
+
+
+def invalid(message: str) -> KeyplaneError:
+    return KeyplaneError(Reason.INVALID_ARGUMENT, message)

@@ -1,0 +1,82 @@
+"""CreateTable, DescribeTable, UpdateTable, ListTables, DeleteTable."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+
+from keyplane.catalog.v1 import catalog_pb2 as catalog
+from keyplane.metadata.v1 import metadata_pb2 as pb
+from keyplane.model.limits import validate_table_name
+from metadata.handlers.checks import check_durability, check_new_table, invalid, page_size
+from metadata.handlers.dispatch import Answer, Handling, Parts
+from metadata.handlers.page_tokens import make_token, read_token
+from metadata.kinds import create_table, delete_table, update_table
+
+
+def _create(parts: Parts, request: pb.CreateTableRequest, answer: Answer) -> None:
+    check_new_table(request)
+    parts.begin(
+        lambda catalog: create_table.begin(parts.world, catalog, request),
+        answer,
+        lambda operation: pb.CreateTableResponse(operation=operation),
+    )
+
+
+def _describe(parts: Parts, request: pb.DescribeTableRequest, answer: Answer) -> None:
+    validate_table_name(request.table)
+    table = parts.world.catalog.table(request.table)
+    map_ = parts.world.catalog.maps.get(table.table_id)
+    answer(
+        pb.DescribeTableResponse(
+            table=table.to_proto(),
+            map_version=table.map_version,
+            partition_count=map_.count if map_ is not None else 0,
+        )
+    )
+
+
+def _update(parts: Parts, request: pb.UpdateTableRequest, answer: Answer) -> None:
+    validate_table_name(request.table)
+    if request.durability == catalog.DURABILITY_UNSPECIFIED:
+        raise invalid("there is nothing to update; name a durability")
+    check_durability(request.durability)
+    parts.begin(
+        lambda catalog: update_table.begin(parts.world, catalog, request),
+        answer,
+        lambda operation: pb.UpdateTableResponse(operation=operation),
+    )
+
+
+def _list(parts: Parts, request: pb.ListTablesRequest, answer: Answer) -> None:
+    """By name. The token is the last name shown."""
+    size = page_size(request.page_size)
+    after = read_token("tables", request.page_token)
+    by_name = parts.world.catalog.by_name
+    names = sorted(name for name, table in by_name.items() if not table.deleted)
+    first = bisect_right(names, after.decode(errors="replace")) if after is not None else 0
+    page = names[first : first + size]
+    more = first + size < len(names)
+    answer(
+        pb.ListTablesResponse(
+            tables=[by_name[name].to_proto() for name in page],
+            next_page_token=make_token("tables", page[-1].encode()) if more else "",
+        )
+    )
+
+
+def _delete(parts: Parts, request: pb.DeleteTableRequest, answer: Answer) -> None:
+    validate_table_name(request.table)
+    parts.begin(
+        lambda catalog: delete_table.begin(parts.world, catalog, request),
+        answer,
+        lambda operation: pb.DeleteTableResponse(operation=operation),
+    )
+
+
+METHODS = {
+    "CreateTable": Handling(pb.CreateTableRequest, _create),
+    "DescribeTable": Handling(pb.DescribeTableRequest, _describe),
+    "UpdateTable": Handling(pb.UpdateTableRequest, _update),
+    "ListTables": Handling(pb.ListTablesRequest, _list),
+    "DeleteTable": Handling(pb.DeleteTableRequest, _delete),
+}

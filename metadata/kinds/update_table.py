@@ -1,0 +1,78 @@
+"""Changing a table's settings: committed first, then told to every storage node.
+
+Settings are the Metadata Store's to decide, so no node can refuse them, and the operation ends when
+every node that is not SUSPECT has heard. One that is away is told when it is back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from keyplane.metadata.v1 import metadata_pb2 as pb
+from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.storage.v1 import storage_pb2 as storage
+from metadata.catalog import Catalog
+from metadata.change import Change
+from metadata.kinds.begin import counted, new_operation, once, require_table_free
+from metadata.kinds.script import Advance, OnOutcome, Retry, Script, World, start, succeed
+from metadata.operations import Operation, State
+from metadata.peers import UPDATE_TABLE, Question
+from metadata.plans import Kind, UpdatePlan
+from metadata.records import TableRecord
+from metadata.writer import Decision
+
+# A node that holds nothing of the table has nothing to change.
+TOLERATED = frozenset({Reason.TABLE_NOT_FOUND})
+
+
+def begin(world: World, catalog: Catalog, request: pb.UpdateTableRequest) -> Decision[Operation]:
+    def update() -> Change:
+        table = catalog.table(request.table)
+        require_table_free(catalog, table)
+        operation = new_operation(
+            world,
+            catalog,
+            Kind.UPDATE_TABLE,
+            UpdatePlan(request.durability),
+            arguments=f"update table {table.name}",
+            table=table,
+        )
+        return Change(counted(catalog.counters), operations=(operation,))
+
+    return once(world, catalog, "", "", update)
+
+
+def update_question(node_id: str, table: TableRecord) -> Question:
+    return Question(node_id, UPDATE_TABLE, storage.UpdateTableRequest(table=table.to_proto()))
+
+
+def _commit(world: World, operation: Operation, on_outcome: OnOutcome) -> None:
+    def committed(catalog: Catalog, operation: Operation) -> Change:
+        assert isinstance(operation.plan, UpdatePlan)
+        table = catalog.tables[operation.table_id]
+        updated = replace(
+            table, durability=operation.plan.durability, map_version=table.map_version + 1
+        )
+        return Change(
+            catalog.counters,
+            tables=(updated,),
+            operations=(operation.become_committed(world.now),),
+        )
+
+    on_outcome(Advance(committed))
+
+
+def _tell(world: World, operation: Operation, on_outcome: OnOutcome) -> None:
+    def answered(error: KeyplaneError | None) -> None:
+        on_outcome(Retry(error) if error else Advance(succeed(world)))
+
+    table = world.catalog.tables[operation.table_id]
+    questions = [
+        update_question(node_id, table)
+        for node_id in world.catalog.nodes
+        if not world.registry.is_suspect(node_id)
+    ]
+    world.peers.ask_all(questions, answered, TOLERATED)
+
+
+SCRIPT = Script(steps={State.PENDING: start, State.RUNNING: _commit, State.COMMITTED: _tell})

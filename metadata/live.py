@@ -1,0 +1,112 @@
+"""The Metadata Store as a real process: a database on a thread of its own, memcached, gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from pydantic import Field
+
+from cache.config import PublisherConfig
+from cache.live import MemcachedConfig, connect
+from keyplane.model.errors import KeyplaneError, Reason
+from metadata.catalog import Catalog
+from metadata.change import Change
+from metadata.config import MetadataConfig
+from metadata.core import MetadataCore
+from metadata.database import Database
+from wire.service import Runtime, ServiceSettings
+
+_T = TypeVar("_T")
+
+DEFAULT_DATABASE_URL = "sqlite:///keyplane-metadata.db"
+
+
+class MetadataSettings(ServiceSettings):
+    """What the Metadata Store can be told beyond what every server can."""
+
+    # sqlite:///file or postgresql://user@host/database.
+    database_url: str = DEFAULT_DATABASE_URL
+    # Comma list of host:port of all memcached nodes.
+    memds: str = ""
+    # Names the keys in MemDS; all processes of a cluster share it.
+    cluster: str = Field(default="keyplane", min_length=1)
+
+
+class ThreadLedger:
+    """Implements `metadata.ledger.Ledger` on one thread, in the order of the calls.
+
+    How many calls may wait is bounded by the writer, which makes one at a time.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, database: Database) -> None:
+        self._loop = loop
+        self._database = database
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="metadata-ledger", daemon=True)
+        self._thread.start()
+
+    def open(self, on_done: Callable[[Catalog | KeyplaneError], None]) -> None:
+        self._submit(self._database.open, on_done)
+
+    def settle(self, on_done: Callable[[Catalog | KeyplaneError | None], None]) -> None:
+        self._submit(self._database.settle, on_done)
+
+    def commit(self, change: Change, on_done: Callable[[KeyplaneError | None], None]) -> None:
+        self._submit(lambda: self._database.write(change), on_done)
+
+    def close(self) -> None:
+        """Ends the thread after what it is doing, and gives the connection back."""
+        self._jobs.put(None)
+
+    def _submit(
+        self, work: Callable[[], _T], on_done: Callable[[_T | KeyplaneError], None]
+    ) -> None:
+        def job() -> None:
+            outcome = _outcome(work)
+            # A loop that was closed meanwhile has nobody left to tell.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(on_done, outcome)
+
+        self._jobs.put(job)
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job()
+        self._database.close()
+
+
+def _outcome(work: Callable[[], _T]) -> _T | KeyplaneError:
+    try:
+        return work()
+    except KeyplaneError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - a dead thread would leave every caller waiting
+        return KeyplaneError(
+            Reason.DATABASE_ERROR, f"unexpected {type(error).__name__} in the database: {error}"
+        )
+
+
+def build(runtime: Runtime) -> MetadataCore:
+    """Raises KeyplaneError if the database cannot be used: unreachable, or not of this build."""
+    settings = runtime.settings
+    assert isinstance(settings, MetadataSettings)
+    database = Database(settings.database_url)
+    database.migrate()
+    loop = runtime.clock.loop
+    addresses = [each.strip() for each in settings.memds.split(",") if each.strip()]
+    return MetadataCore(
+        MetadataConfig(),
+        PublisherConfig(cluster=settings.cluster),
+        runtime.clock,
+        runtime.transport,
+        runtime.server,
+        ThreadLedger(loop, database),
+        connect(addresses, settings.cluster, loop, MemcachedConfig.for_publisher()),
+        runtime.rng,
+        runtime.metrics,
+    )
