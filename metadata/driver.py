@@ -62,13 +62,13 @@ class Driver:
         self._runs: dict[str, _Run] = {}
         self._timer: Timer | None = None
         self._ended = metrics.counter(
-            "keyplane_metadata_operations_total", "Operations that ended.", label="outcome"
+            "metadata_operations", "Operations that ended.", label="outcome"
         )
         self._retried = metrics.counter(
-            "keyplane_metadata_step_failures_total", "Steps that failed.", label="reason"
+            "metadata_step_failures", "Steps that failed.", label="reason"
         )
         metrics.gauge(
-            "keyplane_metadata_operations_active",
+            "metadata_operations_active",
             "Operations that have not ended.",
             lambda: len(world.catalog.active),
         )

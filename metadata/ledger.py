@@ -3,53 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from keyplane.model.errors import KeyplaneError
 from metadata.catalog import Catalog
 from metadata.change import Change
-from metadata.database import Database
-from wire.ports import Clock
-
-_T = TypeVar("_T")
 
 
 class Ledger(Protocol):
-    """A database behind callbacks. One call at a time; see `Database` for what each does."""
-
-    def open(self, on_done: Callable[[Catalog | KeyplaneError], None]) -> None: ...
-
-    def settle(self, on_done: Callable[[Catalog | KeyplaneError | None], None]) -> None: ...
-
-    def commit(self, change: Change, on_done: Callable[[KeyplaneError | None], None]) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class InlineLedger:
-    """Runs the database in the caller's own thread: for SQLite in tests and in the seeded world."""
-
-    def __init__(self, clock: Clock, database: Database) -> None:
-        self._clock = clock
-        self._database = database
+    """A database behind callbacks. One call at a time; errors are those of `Database`."""
 
     def open(self, on_done: Callable[[Catalog | KeyplaneError], None]) -> None:
-        self._run(self._database.open, on_done)
+        """Takes the database up for a new term and reads everything."""
 
     def settle(self, on_done: Callable[[Catalog | KeyplaneError | None], None]) -> None:
-        self._run(self._database.settle, on_done)
+        """After a failed commit: None if it was not made, or everything anew if it was."""
 
     def commit(self, change: Change, on_done: Callable[[KeyplaneError | None], None]) -> None:
-        self._run(lambda: self._database.write(change), on_done)
+        """Makes a change, whole or not at all. After an error it is open which of the two."""
 
-    def close(self) -> None:
-        self._database.close()
-
-    def _run(self, work: Callable[[], _T], on_done: Callable[[_T | KeyplaneError], None]) -> None:
-        result: _T | KeyplaneError
-        try:
-            result = work()
-        except KeyplaneError as error:
-            result = error
-        outcome = result
-        self._clock.call_soon(lambda: on_done(outcome))
+    def close(self) -> None: ...

@@ -64,16 +64,14 @@ class Writer:
         self._stopped = False
         self._on_idle: Callable[[], None] | None = None
         self.superseded = False
-        self._written = metrics.counter(
-            "keyplane_metadata_changes_total", "Changes by outcome.", label="outcome"
-        )
+        self._written = metrics.counter("metadata_changes", "Changes by outcome.", label="outcome")
         metrics.gauge(
-            "keyplane_metadata_changes_queued",
+            "metadata_changes_queued",
             "Changes that wait for the database.",
             lambda: len(self._queue),
         )
         metrics.gauge(
-            "keyplane_metadata_database_in_doubt",
+            "metadata_database_in_doubt",
             "1 while the database has failed and changes are refused.",
             lambda: self._in_doubt,
         )

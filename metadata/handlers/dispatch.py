@@ -79,11 +79,8 @@ class Dispatcher:
         self._parts = parts
         self._clock = clock
         self._gate = gate
-        self._answered = metrics.counter(
-            "keyplane_metadata_requests_total", "Requests answered, by method.", label="method"
-        )
         self._refused = metrics.counter(
-            "keyplane_metadata_rejected_total", "Requests refused, by reason.", label="reason"
+            "metadata_rejected", "Requests refused, by reason.", label="reason"
         )
 
     def register(self, server: Server, name: str, handling: Handling[Any]) -> None:
@@ -93,7 +90,6 @@ class Dispatcher:
                     self._refused.inc(outcome.reason.name)
                     reply(Reply(error=outcome))
                 else:
-                    self._answered.inc(name)
                     reply(Reply(outcome.SerializeToString()))
 
             try:
