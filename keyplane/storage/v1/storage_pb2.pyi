@@ -1027,6 +1027,7 @@ class PrepareMoveRequest(_message.Message):
     TABLE_FIELD_NUMBER: _builtins.int
     PARTITION_FIELD_NUMBER: _builtins.int
     RUN_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
     run: _builtins.int
     """Which attempt of the source to move this partition; here and below. Rises, over restarts too, so
@@ -1038,6 +1039,8 @@ class PrepareMoveRequest(_message.Message):
     def partition(self) -> _catalog_pb2.Partition:
         """As the target will serve it: leader and epoch already those of afterwards."""
 
+    @_builtins.property
+    def source(self) -> _catalog_pb2.Node: ...
     def __init__(
         self,
         *,
@@ -1045,10 +1048,11 @@ class PrepareMoveRequest(_message.Message):
         table: _catalog_pb2.Table | None = ...,
         partition: _catalog_pb2.Partition | None = ...,
         run: _builtins.int = ...,
+        source: _catalog_pb2.Node | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["partition", b"partition", "table", b"table"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["partition", b"partition", "source", b"source", "table", b"table"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation_id", b"operation_id", "partition", b"partition", "run", b"run", "table", b"table"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation_id", b"operation_id", "partition", b"partition", "run", b"run", "source", b"source", "table", b"table"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1183,19 +1187,23 @@ class ActivateMoveRequest(_message.Message):
     OPERATION_ID_FIELD_NUMBER: _builtins.int
     PARTITION_ID_FIELD_NUMBER: _builtins.int
     RUN_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
     partition_id: _builtins.int
     run: _builtins.int
+    epoch: _builtins.int
+    """Of the partition as prepared: a target that has it at this epoch or a later one was activated."""
     def __init__(
         self,
         *,
         operation_id: _builtins.str = ...,
         partition_id: _builtins.int = ...,
         run: _builtins.int = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation_id", b"operation_id", "partition_id", b"partition_id", "run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "operation_id", b"operation_id", "partition_id", b"partition_id", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
