@@ -29,8 +29,8 @@ app = typer.Typer(
     "  keyplane COMMAND --help  every command has examples\n"
     "  keyplane down            stop it; data stays until `keyplane down --wipe`\n\n"
     "Exit codes: 0 done; 1 done, and the answer is no (an operation failed, a write is lost, a "
-    "member is dead); 2 wrong arguments; 3 refused, nothing was changed; 4 no answer, or one that "
-    "leaves open whether it was done; 130 interrupted.",
+    "member is dead); 2 wrong arguments; 3 not done: refused, or nobody there to ask; 4 it is "
+    "open whether it was done; 130 interrupted.",
 )
 for part in (cluster, items, tables, operations, workload):
     part.register(app)

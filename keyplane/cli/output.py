@@ -22,7 +22,7 @@ EXIT_OK = 0
 # It was done, and the answer is no: an operation failed, a write is lost, a member is dead.
 EXIT_NO = 1
 EXIT_USAGE = 2
-# Refused for certain; nothing was changed.
+# Not done, for certain: refused, or nobody there to ask.
 EXIT_REFUSED = 3
 # No answer, or one that leaves open whether it was done.
 EXIT_UNKNOWN = 4

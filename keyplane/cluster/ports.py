@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import socket
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from keyplane.model.errors import KeyplaneError, Reason
@@ -27,12 +28,10 @@ def pick(count: int, avoid: frozenset[int] = frozenset()) -> list[int]:
 
     Raises KeyplaneError(PORT_TAKEN) when there are not that many.
     """
-    found: list[int] = []
-    for port in _candidates():
-        if port not in avoid and is_free(port):
-            found.append(port)
-            if len(found) == count:
-                return found
+    usable = (port for port in _candidates() if port not in avoid and is_free(port))
+    found = list(islice(usable, count))
+    if len(found) == count:
+        return found
     raise KeyplaneError(
         Reason.PORT_TAKEN,
         f"fewer than {count} ports are free on {HOST}; stop what listens there",
