@@ -1,0 +1,237 @@
+"""The Request Router: takes requests of the data plane and carries each to whoever serves its key.
+
+It holds the routes of all tables in memory and never waits for the control plane, whose address it
+does not even know. What it holds comes from MemDS on a beat, from storage nodes that refuse a
+request and say who serves it now, from its own snapshot, and from asking the storage nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+from google.protobuf.message import DecodeError, Message
+
+from cache.config import ReaderConfig
+from cache.listener import LookupResult
+from cache.partition_map import PartitionMap
+from cache.reader import MapReader
+from keyplane.catalog.v1 import catalog_pb2 as catalog
+from keyplane.data.v1 import data_pb2 as data
+from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.partition import Partition
+from keyplane.model.retry import RetryBudget
+from keyplane.route.v1 import route_pb2 as route
+from router.batch_get import batch_get_item
+from router.batch_write import batch_write_item
+from router.config import RouterConfig
+from router.context import RouterContext, RouterMetrics, Tokens
+from router.exchange import Desk, Exchange
+from router.explain import RouteService
+from router.nodes import StorageNodes
+from router.pages import query, scan
+from router.search import Search
+from router.single import delete_item, get_item, put_item
+from router.snapshots import SnapshotKeeper
+from router.survey import Surveyor, Tally
+from router.tables import Tables
+from wire.metrics import Metrics
+from wire.ports import (
+    Clock,
+    Disk,
+    MemdsNode,
+    MemdsOutcome,
+    ReplyFn,
+    Request,
+    Rng,
+    Server,
+    Transport,
+)
+
+DATA_SERVICE = "keyplane.data.v1.DataService"
+ROUTE_SERVICE = "keyplane.route.v1.RouteService"
+
+_Handle: TypeAlias = Callable[[RouterContext, Exchange, Any], None]
+
+
+class RouterCore:
+    """One router over its ports. Also the listener of its own `MapReader`."""
+
+    def __init__(
+        self,
+        config: RouterConfig,
+        reader_config: ReaderConfig,
+        clock: Clock,
+        transport: Transport,
+        server: Server,
+        memds: Sequence[MemdsNode],
+        disk: Disk,
+        rng: Rng,
+        metrics: Metrics,
+    ) -> None:
+        """memds: the cluster's memcached nodes; without one, storage nodes are asked instead."""
+        self._config = config
+        self._clock = clock
+        self._tables = Tables()
+        self._nodes = StorageNodes()
+        self._snapshots = SnapshotKeeper(config, clock, disk, self._tables, self._nodes, metrics)
+        self._reader = MapReader(reader_config, clock, memds, rng, metrics, self)
+        self._surveyor = Surveyor(
+            config, clock, transport, rng, self._tables, self._nodes, metrics, self._on_change
+        )
+        self._search = Search(config, clock, self._tables, self._surveyor, metrics)
+        self._search.use(self._reader)
+        self._desk = Desk(config, clock, metrics)
+        self._context = RouterContext(
+            config=config,
+            clock=clock,
+            transport=transport,
+            rng=rng,
+            tables=self._tables,
+            nodes=self._nodes,
+            search=self._search,
+            budget=RetryBudget(
+                config.retry_ratio, config.retry_floor_per_s, config.retry_burst, clock.now()
+            ),
+            tokens=Tokens(rng),
+            metrics=RouterMetrics(metrics),
+            on_change=self._on_change,
+            touch=self._reader.touch,
+        )
+        self._news = metrics.counter(
+            "router_news", "Maps, reports and directories from MemDS, by what they changed.", "what"
+        )
+        metrics.gauge("router_tables", "Tables known.", lambda: len(self._tables))
+        metrics.gauge("router_storage_nodes", "Storage nodes known.", lambda: len(self._nodes))
+        # A snapshot or a storage node has told us where things are.
+        self._informed = False
+        self._register(server)
+
+    # --- as the process shell drives it ---------------------------------------------------------
+
+    def start(self) -> None:
+        snapshot = self._snapshots.load()
+        if snapshot is not None:
+            self._nodes.install(snapshot.directory)
+            for routes in snapshot.tables:
+                self._tables.adopt(routes)
+            self._reader.adopt(
+                [routes.map for routes in snapshot.tables if routes.map is not None],
+                [node.node_id for node in snapshot.directory.nodes],
+            )
+            self._informed = bool(snapshot.tables or snapshot.directory.nodes)
+        self._reader.start()
+        self._clock.call_later(self._config.boot_patience_s, self._boot_without_memds)
+
+    @property
+    def ready(self) -> bool:
+        """Whether anybody has told it anything: its snapshot, MemDS, or a storage node."""
+        return not self._desk.draining and (
+            self._informed
+            or any(view.last is MemdsOutcome.OK for view in self._reader.node_views())
+        )
+
+    def drain(self, on_done: Callable[[], None]) -> None:
+        """Refuses new requests, and calls back once those in flight are answered."""
+
+        def idle() -> None:
+            self._reader.stop()
+            self._snapshots.flush(on_done)
+
+        self._desk.drain(idle)
+
+    def status(self) -> str:
+        return (
+            f"{len(self._tables)} tables, {len(self._nodes)} storage nodes,"
+            f" {self._desk.in_flight} requests in flight"
+        )
+
+    def _boot_without_memds(self) -> None:
+        """Neither the snapshot nor MemDS had anything so far: asks the storage nodes."""
+
+        def on_answer() -> None:
+            self._informed = True
+
+        def on_end(_tally: Tally) -> None:
+            self._clock.call_later(self._config.boot_patience_s, self._boot_without_memds)
+
+        if not self.ready and not self._desk.draining:
+            self._surveyor.ask("", on_answer, on_end)
+
+    # --- as its reader tells it -----------------------------------------------------------------
+
+    def on_map(self, map: PartitionMap) -> None:
+        now = self._clock.now()
+        self._take("map", lambda: self._tables.install_map(map, route.ROUTE_SOURCE_MEMDS, now))
+
+    def on_deleted(self, table: str) -> None:
+        self._take("tombstone", lambda: self._tables.bury(table))
+
+    def on_nodes(self, directory: catalog.NodeDirectory) -> None:
+        self._take("directory", lambda: self._nodes.install(directory))
+
+    def on_report(self, node: catalog.Node, tables: Sequence[catalog.Table]) -> None:
+        self._take("report", lambda: self._nodes.hear(node))
+
+    def on_reported(
+        self, node: catalog.Node, table: catalog.Table, partitions: Sequence[Partition]
+    ) -> None:
+        source = route.ROUTE_SOURCE_MEMDS
+        self._take("report", lambda: self._tables.install_partitions(table, partitions, source))
+
+    def on_lookup(self, table: str, result: LookupResult) -> None:
+        self._search.on_lookup(table, result)
+
+    def _take(self, what: str, install: Callable[[], bool]) -> None:
+        """Takes news over. What cannot be used is counted by its reason and changes nothing."""
+        try:
+            changed = install()
+        except KeyplaneError as error:
+            self._news.inc(error.reason.name)
+            return
+        self._news.inc(what if changed else "nothing new")
+        if changed:
+            self._on_change()
+
+    def _on_change(self) -> None:
+        self._snapshots.changed()
+        self._reader.follow_nodes(node.node_id for node in self._nodes.all())
+
+    # --- requests -------------------------------------------------------------------------------
+
+    def _register(self, server: Server) -> None:
+        service = RouteService(self._context, self._reader)
+        handlers: dict[str, tuple[type[Message], _Handle]] = {
+            f"/{DATA_SERVICE}/GetItem": (data.GetItemRequest, get_item),
+            f"/{DATA_SERVICE}/PutItem": (data.PutItemRequest, put_item),
+            f"/{DATA_SERVICE}/DeleteItem": (data.DeleteItemRequest, delete_item),
+            f"/{DATA_SERVICE}/BatchGetItem": (data.BatchGetItemRequest, batch_get_item),
+            f"/{DATA_SERVICE}/BatchWriteItem": (data.BatchWriteItemRequest, batch_write_item),
+            f"/{DATA_SERVICE}/Query": (data.QueryRequest, query),
+            f"/{DATA_SERVICE}/Scan": (data.ScanRequest, scan),
+            f"/{ROUTE_SERVICE}/Explain": (route.ExplainRequest, service.explain),
+            f"/{ROUTE_SERVICE}/DescribeRouter": (
+                route.DescribeRouterRequest,
+                service.describe_router,
+            ),
+        }
+        for method, (message_type, handle) in handlers.items():
+            server.register(method, self._handler(message_type, handle))
+
+    def _handler(
+        self, message_type: type[Message], handle: _Handle
+    ) -> Callable[[Request, ReplyFn], None]:
+        def take(request: Request, reply: ReplyFn) -> None:
+            exchange = self._desk.open(request, reply)
+            if exchange is None:
+                return
+            try:
+                message = message_type.FromString(request.payload)
+                handle(self._context, exchange, message)
+            except DecodeError:
+                name = message_type.DESCRIPTOR.full_name
+                exchange.fail(KeyplaneError(Reason.MALFORMED_REQUEST, f"the request is no {name}"))
+            except KeyplaneError as error:
+                exchange.fail(error)
+
+        return take

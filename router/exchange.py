@@ -1,0 +1,111 @@
+"""One request of a client while the router works on it, and the bound on how many there are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from google.protobuf.message import Message
+
+from keyplane.model.errors import KeyplaneError, Reason
+from router.config import RouterConfig
+from wire.metrics import Metrics
+from wire.ports import Clock, Reply, ReplyFn, Request
+
+
+class Exchange:
+    """A request until it is answered, which happens exactly once.
+
+    deadline: on the clock's axis; the caller's, or the default when it set none.
+    """
+
+    __slots__ = ("_desk", "_reply", "_started_at", "deadline")
+
+    def __init__(self, desk: Desk, reply: ReplyFn, deadline: float, started_at: float) -> None:
+        self._desk = desk
+        self._reply: ReplyFn | None = reply
+        self._started_at = started_at
+        self.deadline = deadline
+
+    @property
+    def started_at(self) -> float:
+        return self._started_at
+
+    def answer(self, response: Message) -> None:
+        self._end(Reply(response.SerializeToString()))
+
+    def fail(self, error: KeyplaneError) -> None:
+        self._desk.errors.inc(error.reason.name)
+        self._end(Reply(error=error))
+
+    def _end(self, reply: Reply) -> None:
+        end, self._reply = self._reply, None
+        assert end is not None, "answered twice"
+        self._desk.close(self._started_at)
+        end(reply)
+
+
+class Desk:
+    """Takes requests in and counts them out. Sheds what is too much, as early as possible."""
+
+    def __init__(self, config: RouterConfig, clock: Clock, metrics: Metrics) -> None:
+        self._config = config
+        self._clock = clock
+        self._on_idle: Callable[[], None] | None = None
+        self.in_flight = 0
+        self.draining = False
+        self.errors = metrics.counter(
+            "router_errors", "Requests answered with an error, by reason.", "reason"
+        )
+        self._latency = metrics.histogram(
+            "router_request_seconds", "Time from a request's arrival to its answer."
+        )
+        metrics.gauge("router_in_flight", "Requests being worked on.", lambda: self.in_flight)
+
+    def open(self, request: Request, reply: ReplyFn) -> Exchange | None:
+        """The exchange for a request, or None after refusing it."""
+        now = self._clock.now()
+        refusal = self._refusal(request, now)
+        if refusal is not None:
+            self.errors.inc(refusal.reason.name)
+            reply(Reply(error=refusal))
+            return None
+        wanted = self._config.timeout_s
+        if request.deadline != math.inf:
+            wanted = min(request.deadline - now, self._config.timeout_s_max)
+        self.in_flight += 1
+        return Exchange(self, reply, now + wanted, now)
+
+    def close(self, started_at: float) -> None:
+        """An exchange that began then has been answered."""
+        self.in_flight -= 1
+        self._latency.observe(self._clock.now() - started_at)
+        self._check_idle()
+
+    def drain(self, on_idle: Callable[[], None]) -> None:
+        """Refuses requests from now on, and calls back once none is in flight."""
+        self.draining = True
+        self._on_idle = on_idle
+        self._check_idle()
+
+    def _check_idle(self) -> None:
+        if self._on_idle is not None and not self.in_flight:
+            on_idle, self._on_idle = self._on_idle, None
+            self._clock.call_soon(on_idle)
+
+    def _refusal(self, request: Request, now: float) -> KeyplaneError | None:
+        if self.draining:
+            return KeyplaneError(
+                Reason.SHUTTING_DOWN, "this router is stopping; use another router"
+            )
+        if request.deadline <= now:
+            return KeyplaneError(
+                Reason.DEADLINE_BEFORE_START, "the deadline passed before the request was begun"
+            )
+        if self.in_flight >= self._config.inflight_max:
+            return KeyplaneError(
+                Reason.OVERLOADED,
+                f"{self.in_flight} requests are in flight here; send fewer or add routers",
+                retry_after_s=self._config.overload_retry_after_s,
+            )
+        return None

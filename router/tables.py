@@ -1,0 +1,121 @@
+"""Tables as a router knows them: schema, routes, tombstones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from cache.partition_map import PartitionMap
+from cache.routes import Route, RouteTable, Source
+from keyplane.catalog.v1 import catalog_pb2 as pb
+from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.keys import KeySchema, key_hash
+from keyplane.model.partition import Partition
+
+# Tombstones kept. Past it the oldest are forgotten, and found again by a search.
+TOMBSTONES_MAX = 10_000
+
+
+class KnownTable:
+    """One table: what its keys look like, and where they live."""
+
+    __slots__ = ("_described_by", "_schema", "routes")
+
+    def __init__(self, routes: RouteTable) -> None:
+        """Raises KeyplaneError(INVALID_ARGUMENT) on a table whose key is not well defined."""
+        self.routes = routes
+        self._described_by = routes.table
+        self._schema = KeySchema.from_table(routes.table)
+
+    @property
+    def name(self) -> str:
+        return self.routes.table.name
+
+    @property
+    def table_id(self) -> int:
+        return self.routes.table.table_id
+
+    @property
+    def schema(self) -> KeySchema:
+        if self.routes.table is not self._described_by:
+            self._described_by = self.routes.table
+            self._schema = KeySchema.from_table(self._described_by)
+        return self._schema
+
+    def hash_of(self, partition_bytes: bytes) -> int:
+        return key_hash(self.routes.table.hash_seed, partition_bytes)
+
+    def lookup(self, hash_: int) -> Route | None:
+        return self.routes.lookup(hash_)
+
+
+class Tables:
+    """All tables by name. A table goes away only by a tombstone that names it.
+
+    A table created again under an old name has a higher table id, and replaces the old one whole.
+    """
+
+    def __init__(self) -> None:
+        self._tables: dict[str, KnownTable] = {}
+        # Name to the highest table id known to be deleted.
+        self._tombstones: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._tables)
+
+    def get(self, name: str) -> KnownTable | None:
+        """Raises KeyplaneError(TABLE_NOT_FOUND) if the table is known to be deleted."""
+        known = self._tables.get(name)
+        if known is None and name in self._tombstones:
+            raise KeyplaneError(Reason.TABLE_NOT_FOUND, f"table {name!r} has been deleted")
+        return known
+
+    def all(self) -> list[KnownTable]:
+        return [self._tables[name] for name in sorted(self._tables)]
+
+    def adopt(self, routes: RouteTable) -> None:
+        """Starts from a snapshot's routes of a table. Raises KeyplaneError(INVALID_ARGUMENT)."""
+        self._tables[routes.table.name] = KnownTable(routes)
+
+    def install_map(self, map: PartitionMap, source: Source, now: float) -> bool:
+        """Takes a map over unless something newer is here. True if it changed anything."""
+        known = self.know(map.table)
+        return known is not None and known.routes.install_map(map, source, now)
+
+    def install_partitions(
+        self, table: pb.Table, partitions: Iterable[Partition], source: Source
+    ) -> bool:
+        """Takes over what storage nodes say of a table. True if it changed anything."""
+        known = self.know(table)
+        mine = [each for each in partitions if each.table_id == table.table_id]
+        return known is not None and known.routes.install_hint(mine, source)
+
+    def know(self, table: pb.Table) -> KnownTable | None:
+        """The table with this id, made if it is new; None if it is older than what is known.
+
+        Raises KeyplaneError(INVALID_ARGUMENT) on a table whose key is not well defined.
+        """
+        if table.table_id <= self._tombstones.get(table.name, 0):
+            return None
+        known = self._tables.get(table.name)
+        if known is None or known.table_id < table.table_id:
+            known = self._tables[table.name] = KnownTable(RouteTable(table))
+        return known if known.table_id == table.table_id else None
+
+    def bury(self, name: str, table_id: int | None = None) -> bool:
+        """Takes a tombstone over: of one table id, or of whatever has the name now."""
+        known = self._tables.get(name)
+        if table_id is None:
+            table_id = known.table_id if known is not None else 0
+        if table_id < self._tombstones.get(name, 0):
+            return False
+        if known is not None and known.table_id <= table_id:
+            del self._tables[name]
+        self._tombstones[name] = table_id
+        if len(self._tombstones) > TOMBSTONES_MAX:
+            del self._tombstones[next(iter(self._tombstones))]
+        return True
+
+
+def read_partitions(messages: Sequence[pb.Partition]) -> list[Partition]:
+    """Raises KeyplaneError(MALFORMED_REQUEST) on a partition that is none."""
+    return [Partition.from_proto(message) for message in messages]
