@@ -80,6 +80,6 @@ class FileDisk:
         self._writer.shutdown()
 
     def _path(self, name: str) -> Path:
-        if Path(name).name != name:
+        if Path(name).name != name or name in ("", ".."):
             raise ValueError(f"{name!r} is no plain file name")
         return self._directory / name

@@ -161,27 +161,27 @@ async def _run(
         exporter = Exporter(metrics, loop, settings.metrics_listen)
     except (OSError, ValueError) as error:
         return _give_up(log, _listen_failure(error, "--metrics-listen"), EXIT_LISTEN)
-    address = settings.advertise or bound
     transport = GrpcTransport(clock)
-    runtime = Runtime(
-        name, address, settings, clock, transport, server, metrics, random.Random(), log
-    )
-    try:
-        core = build(runtime)
-        await server.start()
-        core.start()
-        if settings.run_file is not None:
-            _write_run_file(settings.run_file, name, address, exporter.address)
-    except (KeyplaneError, OSError) as error:
-        return _give_up(log, f"cannot start: {error}", EXIT_FAILED)
-    log.info("listening", address=address, metrics=f"http://{exporter.address}/metrics")
-    await _until_stopped(stop, core, server, log)
-    log.info("stopping", status=core.status())
-    await server.set_serving(False)
-    code = await _drain(core, settings.drain_grace_s, log)
-    await server.stop(STOP_GRACE_S)
-    await transport.close()
-    exporter.close()
+    address = settings.advertise or bound
+    rng = random.Random()
+    runtime = Runtime(name, address, settings, clock, transport, server, metrics, rng, log)
+    async with contextlib.AsyncExitStack() as ports:
+        ports.callback(exporter.close)
+        ports.push_async_callback(transport.close)
+        ports.push_async_callback(server.stop, STOP_GRACE_S)
+        try:
+            core = build(runtime)
+            core.start()
+            await server.start()
+            if settings.run_file is not None:
+                _write_run_file(settings.run_file, name, address, exporter.address)
+        except (KeyplaneError, OSError) as error:
+            return _give_up(log, f"cannot start: {error}", EXIT_FAILED)
+        log.info("listening", address=address, metrics=f"http://{exporter.address}/metrics")
+        await _until_stopped(stop, core, server, log)
+        log.info("stopping", status=core.status())
+        await server.set_serving(False)
+        code = await _drain(core, settings.drain_grace_s, log)
     log.info("stopped")
     return code
 

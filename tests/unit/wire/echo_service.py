@@ -1,13 +1,14 @@
 """A server as small as servers get, run by the tests as a process of its own.
 
 Methods of /echo.Echo: Say answers with its payload, Hold never answers, Release answers everything
-that is held, Crash passes the crash point `echo.crash`, Bug raises.
+that is held, Crash passes the crash point `echo.crash`, Bug raises in a callback.
+With ECHO_REFUSES in the environment it refuses to start.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from pathlib import Path
 
 import typer
 
@@ -25,6 +26,8 @@ class EchoCore:
     """Drains by waiting for what is held; `Release` ends that."""
 
     def __init__(self, runtime: Runtime) -> None:
+        if refusal := os.environ.get("ECHO_REFUSES"):
+            raise KeyplaneError(Reason.CORRUPT, refusal)
         self.ready = False
         self._clock = runtime.clock
         self._held: list[ReplyFn] = []
@@ -75,7 +78,6 @@ def main(
     advertise: flags.Advertise = "",
     log_level: flags.Level = LogLevel.INFO,
     log_format: flags.Format = LogFormat.AUTO,
-    data_dir: Path | None = None,
 ) -> None:
     settings = ServiceSettings(
         listen=listen,
