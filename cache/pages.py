@@ -51,7 +51,7 @@ class Page:
 
     __slots__ = (
         *("_replica_sets", "_set_indexes", "count", "digest", "end", "epochs", "has_gaps"),
-        *("made", "partition_ids", "payload", "starts", "table_id"),
+        *("made", "partition_ids", "payload", "start", "starts", "table_id"),
     )
 
     def __init__(self, message: pb.MapPage, payload: bytes) -> None:
@@ -65,16 +65,13 @@ class Page:
             tuple(map(sys.intern, replica_set.node_ids)) for replica_set in message.replica_sets
         )
         _check_rows(message, self.end)
+        self.start = self.starts[0]
         self._set_indexes = bytes(message.replica_set_indexes)
         self.count = len(self.starts) - self.partition_ids.count(_GAP_ID)
         self.has_gaps = self.count < len(self.starts)
         self.payload = payload
         self.digest: bytes = xxhash.xxh3_128_digest(payload)
         self.made: list[Partition | None] = [None] * len(self.starts)
-
-    @property
-    def start(self) -> int:
-        return self.starts[0]
 
     @property
     def value(self) -> bytes:

@@ -30,9 +30,10 @@ class PartitionMap:
 
     __slots__ = ("_id_max", "_made", "_starts", "count", "pages", "table", "version")
 
-    def __init__(self, table: pb.Table, version: int, pages: Sequence[Page]) -> None:
+    def __init__(self, table: pb.Table, version: int, pages: Iterable[Page]) -> None:
         """Raises KeyplaneError(MAP_INVALID) if the pages are not a whole map of this table."""
-        self._fill(table, version, pages)
+        self._fill(table, version, tuple(pages))
+        _check_tiling(table, self.pages, 0, KEYSPACE_END)
         ids: set[int] = set()
         for page in self.pages:
             ids.update(page.partition_ids)
@@ -52,22 +53,22 @@ class PartitionMap:
         """The map a root describes.
 
         pages: by digest, at least those that the root names and `base` does not hold.
-        base: an earlier map of the table; checking is then confined to what differs from it.
+        base: an earlier map of the table, whose ids need no second check.
         Raises KeyplaneError(MAP_INVALID), also when the root's partition count is not the pages'.
         """
         held = {page.digest: page for page in base.pages} if base is not None else {}
-        chosen: list[Page] = []
-        fresh: list[Page] = []
-        for digest in root.page_digests:
-            page = held.pop(digest, None)
-            if page is None:
-                page = pages[digest]
-                fresh.append(page)
-            chosen.append(page)
+        chosen = [held.get(digest) or pages.get(digest) for digest in root.page_digests]
+        found = [page for page in chosen if page is not None]
+        if len(found) < len(chosen):
+            raise _invalid(root.table, "a page is missing")
         if base is not None and base.table.table_id == root.table.table_id:
-            made = base._successor(root.table, root.version, chosen, fresh, held.values())
+            _check_tiling(root.table, found, 0, KEYSPACE_END)
+            made = base._successor(root.table, root.version, tuple(found))
+            fresh = [page for page in found if page.digest not in held]
+            dropped = held.keys() - root.page_digests
+            made._check_ids(base, fresh, [held[digest] for digest in dropped])
         else:
-            made = cls(root.table, root.version, chosen)
+            made = cls(root.table, root.version, found)
         if made.count != root.partition_count:
             raise _invalid(root.table, f"{made.count} partitions, {root.partition_count} promised")
         return made
@@ -110,15 +111,19 @@ class PartitionMap:
         new = list(added)
         changed = [*gone.values(), *new]
         if not changed:
-            return self._successor(table, version, self.pages, (), ())
+            return self._successor(table, version, self.pages)
         for partition in gone.values():
             if self.floor(partition.start).partition_id != partition.partition_id:
                 raise _invalid(table, f"partition {partition.partition_id} is not in the map")
         first = self._page_index(min(partition.start for partition in changed))
         last = self._page_index(max(partition.end for partition in changed) - 1)
         fresh, following = self._repaginate(first, last, gone, new)
-        pages = [*self.pages[:first], *fresh, *self.pages[following:]]
-        return self._successor(table, version, pages, fresh, self.pages[first:following])
+        dropped = self.pages[first:following]
+        _check_tiling(table, fresh, dropped[0].start, dropped[-1].end)
+        pages = (*self.pages[:first], *fresh, *self.pages[following:])
+        made = self._successor(table, version, pages)
+        made._check_ids(self, fresh, dropped)
+        return made
 
     def root(self) -> pb.MapRoot:
         """The value that describes this map in MemDS."""
@@ -135,47 +140,39 @@ class PartitionMap:
     def __repr__(self) -> str:
         return f"PartitionMap({self.table.name}, version {self.version}, {self.count} partitions)"
 
-    def _fill(self, table: pb.Table, version: int, pages: Sequence[Page]) -> None:
-        """Takes pages over once they are known to cover the keyspace without gap or overlap."""
+    def _fill(self, table: pb.Table, version: int, pages: tuple[Page, ...]) -> None:
         self.table = table
         self.version = version
-        self.pages = tuple(pages)
-        self._starts = [page.start for page in self.pages]
-        self.count = sum(page.count for page in self.pages)
+        self.pages = pages
+        self.count = sum(map(len, pages))
+        self._starts = [page.start for page in pages]
         self._made = 0
-        if not table.table_id or any(page.table_id != table.table_id for page in pages):
-            raise _invalid(table, "a page belongs to another table")
-        if any(page.has_gaps for page in pages):
-            raise _invalid(table, "a page has a gap")
-        ends = [page.end for page in self.pages]
-        if [*self._starts, KEYSPACE_END] != [0, *ends]:
-            raise _invalid(table, "pages leave a gap or overlap")
 
-    def _successor(
-        self,
-        table: pb.Table,
-        version: int,
-        pages: Sequence[Page],
-        fresh: Sequence[Page],
-        dropped: Iterable[Page],
-    ) -> PartitionMap:
-        """A map that differs from this one by `fresh` pages instead of `dropped` ones.
+    def _successor(self, table: pb.Table, version: int, pages: tuple[Page, ...]) -> PartitionMap:
+        made = object.__new__(PartitionMap)
+        made._fill(table, version, pages)
+        made._made, made._id_max = self._made, self._id_max
+        return made
+
+    def _check_ids(
+        self, base: PartitionMap, fresh: Sequence[Page], dropped: Iterable[Page]
+    ) -> None:
+        """Checks that ids are still unique after `fresh` pages took the place of `dropped` ones.
 
         Ids come from a counter, so new ones are nearly always above all that are here, and only
         otherwise is every kept page looked at.
         """
-        made = object.__new__(PartitionMap)
-        made._fill(table, version, pages)
-        made._made = self._made
         ids = [partition_id for page in fresh for partition_id in page.partition_ids]
         distinct = set(ids)
         new = distinct.difference(*(page.partition_ids for page in dropped))
-        if len(distinct) != len(ids) or (
-            new and min(new) <= self._id_max and not _absent(new, pages, fresh)
-        ):
-            raise _invalid(table, "a partition id occurs twice")
-        made._id_max = max(self._id_max, max(new, default=0))
-        return made
+        if new and min(new) <= base._id_max:
+            kept = set(self.pages).difference(fresh)
+            unique = all(new.isdisjoint(page.partition_ids) for page in kept)
+        else:
+            unique = True
+        if not unique or len(distinct) != len(ids):
+            raise _invalid(self.table, "a partition id occurs twice")
+        self._id_max = max(base._id_max, max(new, default=0))
 
     def _repaginate(
         self, first: int, last: int, gone: Mapping[int, Partition], new: Iterable[Partition]
@@ -215,10 +212,13 @@ class PartitionMap:
         return partition
 
 
-def _absent(ids: set[int], pages: Iterable[Page], fresh: Iterable[Page]) -> bool:
-    """Whether no page but the fresh ones holds any of these ids."""
-    skip = {page.digest for page in fresh}
-    return all(page.digest in skip or ids.isdisjoint(page.partition_ids) for page in pages)
+def _check_tiling(table: pb.Table, pages: Sequence[Page], start: int, end: int) -> None:
+    """Raises KeyplaneError(MAP_INVALID) unless the pages cover [start, end) and nothing twice."""
+    if not table.table_id or any(page.table_id != table.table_id for page in pages):
+        raise _invalid(table, "a page belongs to another table")
+    starts, ends = [page.start for page in pages], [page.end for page in pages]
+    if [*starts, end] != [start, *ends] or any(page.has_gaps for page in pages):
+        raise _invalid(table, "its ranges leave a gap or overlap")
 
 
 def _invalid(table: pb.Table, message: str) -> KeyplaneError:

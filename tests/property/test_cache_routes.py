@@ -6,7 +6,7 @@ from bisect import bisect_right
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -56,6 +56,7 @@ class MapMachine(RuleBasedStateMachine):
     def split(self, data: st.DataObject) -> None:
         index = data.draw(st.integers(0, len(self.model) - 1))
         parent = self.model[index]
+        assume(parent.end - parent.start > 1)
         at = data.draw(st.integers(parent.start + 1, parent.end - 1))
         left = partition(self.next_id, parent.start, at, parent.epoch + 1)
         right = partition(self.next_id + 1, at, parent.end, parent.epoch + 1)
@@ -84,6 +85,7 @@ class MapMachine(RuleBasedStateMachine):
         """A replacement that does not cover what it replaces is refused and changes nothing."""
         index = data.draw(st.integers(0, len(self.model) - 1))
         parent = self.model[index]
+        assume(parent.end - parent.start > 1)
         short = partition(self.next_id, parent.start, parent.end - 1, parent.epoch + 1)
         with pytest.raises(KeyplaneError, match="MAP_INVALID"):
             self.map.replace(self.map.version + 1, [parent], [short])
