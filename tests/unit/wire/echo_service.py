@@ -1,7 +1,7 @@
 """A server as small as servers get, run by the tests as a process of its own.
 
-Methods of /echo.Echo: Say answers with its payload, Hold never answers, Release answers everything
-that is held, Crash passes the crash point `echo.crash`, Bug raises in a callback.
+Methods of /echo.Echo: Say answers with its payload, Hold does not answer, Count says how many are
+held, Release answers them all, Crash passes the crash point `echo.crash`, Bug raises in a callback.
 With ECHO_REFUSES in the environment it refuses to start.
 """
 
@@ -32,7 +32,7 @@ class EchoCore:
         self._clock = runtime.clock
         self._held: list[ReplyFn] = []
         self._on_drained: Callable[[], None] | None = None
-        for method in (self.say, self.hold, self.release, self.crash, self.bug):
+        for method in (self.say, self.hold, self.count, self.release, self.crash, self.bug):
             runtime.server.register(f"/echo.Echo/{method.__name__.capitalize()}", method)
 
     def start(self) -> None:
@@ -53,6 +53,9 @@ class EchoCore:
 
     def hold(self, request: Request, reply: ReplyFn) -> None:
         self._held.append(reply)
+
+    def count(self, request: Request, reply: ReplyFn) -> None:
+        reply(Reply(str(len(self._held)).encode()))
 
     def release(self, request: Request, reply: ReplyFn) -> None:
         for held in self._held:
