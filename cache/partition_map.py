@@ -191,10 +191,16 @@ class PartitionMap:
         for partition in sorted((*kept, *new), key=lambda partition: partition.start):
             paginator.add(partition)
         following = last + 1
-        while not paginator.between_pages and following < len(self.pages):
-            for partition in self.pages[following].partitions():
-                paginator.add(partition)
+        unchanged: dict[int | None, int] = {}
+        while paginator.open_at is not None and following < len(self.pages):
+            page = self.pages[following]
+            unchanged[page.start] = following
             following += 1
+            for partition in page.partitions():
+                paginator.add(partition)
+                if paginator.open_at in unchanged:
+                    # From here on the pages would come out as they are.
+                    return paginator.pages, unchanged[paginator.open_at]
         paginator.close()
         return paginator.pages, following
 
