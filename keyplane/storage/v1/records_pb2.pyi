@@ -60,24 +60,20 @@ class NodeRecord(_message.Message):
     FORMAT_FIELD_NUMBER: _builtins.int
     NODE_ID_FIELD_NUMBER: _builtins.int
     CLUSTER_FIELD_NUMBER: _builtins.int
-    BOOTS_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     """Raised when older builds could not read what newer ones write."""
     node_id: _builtins.str
     cluster: _builtins.str
-    boots: _builtins.int
-    """Starts of this node so far."""
     def __init__(
         self,
         *,
         format: _builtins.int = ...,
         node_id: _builtins.str = ...,
         cluster: _builtins.str = ...,
-        boots: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["boots", b"boots", "cluster", b"cluster", "format", b"format", "node_id", b"node_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "format", b"format", "node_id", b"node_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

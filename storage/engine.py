@@ -1,0 +1,250 @@
+"""RocksDB behind the Engine port.
+
+The binding is rocksdict: of those on PyPI it alone ships RocksDB inside its wheels *and* has what
+the port needs (atomic batches with range deletes, a sync flag per batch, bounded iterators, type
+stubs). amulet-rocksdb has no batches and no sync; rocksdb-ng needs a compiler and an installed
+librocksdb; easyrocks builds on rocksdict.
+
+The write-ahead log is always on, so an unsynced batch is in the operating system's hands when its
+write returns, and a synced one is on the device. A full disk makes RocksDB refuse writes and resume
+by itself within some five seconds of space being freed. After any other write error it stays
+read-only until the process is started again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from rocksdict import (
+    BlockBasedOptions,
+    Cache,
+    Options,
+    Rdict,
+    RdictIter,
+    ReadOptions,
+    WriteBatch,
+    WriteOptions,
+)
+
+from wire.ports import Batch, Clock, EngineError
+
+# Memory for blocks read from files, shared by everything in the process.
+BLOCK_CACHE_BYTES = 64 << 20
+# Writes are kept in memory up to this size before they become a file.
+WRITE_BUFFER_BYTES = 32 << 20
+# Bounds the log that a restart must read, and with it the time that a restart takes.
+WAL_BYTES_MAX = 128 << 20
+# RocksDB's own text logs, which nothing else would delete.
+INFO_LOGS_MAX = 3
+INFO_LOG_BYTES = 4 << 20
+
+# How RocksDB words its refusal of a write that would have to wait.
+_STALLED = "incomplete"
+
+_Done = Callable[[EngineError | None], None]
+
+
+class RocksEngine:
+    """One RocksDB database.
+
+    A commit that must be synced, or that RocksDB would make wait, goes to the one committer thread;
+    any other is carried out at once, which is several times cheaper than handing it over.
+    """
+
+    def __init__(
+        self, directory: Path, clock: Clock, post: Callable[[Callable[[], None]], object]
+    ) -> None:
+        """post: runs a callback on the owner's thread, and may be called from any other
+        (`loop.call_soon_threadsafe`).
+
+        Raises EngineError if the directory cannot be opened, or another process has it open.
+        """
+        self._clock = clock
+        self._post = post
+        self._committer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="committer")
+        # Commits that the thread has not finished. While there are any, others must queue behind.
+        self._handed_over = 0
+        self._at_once = WriteOptions()
+        self._at_once.no_slowdown = True
+        self._patient = WriteOptions()
+        self._synced = WriteOptions()
+        self._synced.sync = True
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._db = Rdict(str(directory), _options())
+        except Exception as error:
+            hint = ""
+            if "lock hold by" in str(error) or "While lock file" in str(error):
+                hint = ": another process has this data directory open; stop it first"
+            raise EngineError(f"cannot open {directory}: {error}{hint}") from error
+
+    def get(self, key: bytes) -> bytes | None:
+        try:
+            value: bytes | None = self._db.get(key)
+        except Exception as error:
+            raise EngineError(f"read failed: {error}") from error
+        return value
+
+    def scan(
+        self, start: bytes, end: bytes, backward: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        return _scan(self._db, start, end, backward)
+
+    def commit(self, batch: Batch, sync: bool, on_done: _Done) -> None:
+        packed = _pack(batch)
+        if sync or self._handed_over:
+            self._hand_over(packed, self._synced if sync else self._patient, on_done)
+            return
+        error = self._write(packed, self._at_once)
+        if error is not None and _STALLED in str(error):
+            self._hand_over(packed, self._patient, on_done)
+            return
+        self._clock.call_soon(lambda: on_done(error))
+
+    def snapshot(self) -> RocksSnapshot:
+        return RocksSnapshot(self._db.iter())
+
+    def close(self) -> None:
+        """Finishes the commits in hand, then closes the files."""
+        self._committer.shutdown(wait=True)
+        try:
+            self._db.close()
+        except Exception as error:
+            raise EngineError(f"close failed: {error}") from error
+
+    def _hand_over(self, packed: WriteBatch, options: WriteOptions, on_done: _Done) -> None:
+        self._handed_over += 1
+
+        def finish(error: EngineError | None) -> None:
+            self._handed_over -= 1
+            on_done(error)
+
+        def work() -> None:
+            error = self._write(packed, options)
+            self._post(lambda: finish(error))
+
+        self._committer.submit(work)
+
+    def _write(self, packed: WriteBatch, options: WriteOptions) -> EngineError | None:
+        try:
+            self._db.write(packed, options)
+        except Exception as error:  # noqa: BLE001
+            return EngineError(str(error))
+        return None
+
+
+class RocksSnapshot:
+    """A frozen view. It keeps old versions on disk for as long as it is open.
+
+    It is one iterator, which RocksDB defines to see the database as it was when it was made. (The
+    binding's own snapshots freeze single reads only: their iterators see later writes.)
+    """
+
+    def __init__(self, iterator: RdictIter) -> None:
+        self._iterator: RdictIter | None = iterator
+        # The scan that moved the iterator last; another one must seek its own place again.
+        self._mover: object = None
+
+    def get(self, key: bytes) -> bytes | None:
+        for _, value in self.scan(key, key + b"\x00"):
+            return value
+        return None
+
+    def scan(
+        self, start: bytes, end: bytes, backward: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        scan = object()
+        try:
+            if backward:
+                yield from self._backward(scan, start, end)
+            else:
+                yield from self._forward(scan, start, end)
+        except EngineError:
+            raise
+        except Exception as error:
+            raise EngineError(f"scan failed: {error}") from error
+
+    def close(self) -> None:
+        self._iterator = None
+
+    def _forward(self, scan: object, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        while True:
+            iterator = self._open()
+            if self._mover is scan:
+                iterator.next()
+            else:
+                iterator.seek(start)
+                self._mover = scan
+            if not iterator.valid():
+                iterator.status()
+                return
+            key = iterator.key()
+            if key >= end:
+                return
+            yield key, iterator.value()
+            start = key + b"\x00"
+
+    def _backward(self, scan: object, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        while True:
+            iterator = self._open()
+            if self._mover is scan:
+                iterator.prev()
+            else:
+                iterator.seek_for_prev(end)
+                self._mover = scan
+                if iterator.valid() and iterator.key() == end:
+                    iterator.prev()
+            if not iterator.valid():
+                iterator.status()
+                return
+            key = iterator.key()
+            if key < start:
+                return
+            yield key, iterator.value()
+            end = key
+
+    def _open(self) -> RdictIter:
+        if self._iterator is None:
+            raise EngineError("the snapshot is closed")
+        return self._iterator
+
+
+def _scan(db: Rdict, start: bytes, end: bytes, backward: bool) -> Iterator[tuple[bytes, bytes]]:
+    if start >= end:
+        return
+    bounds = ReadOptions()
+    bounds.set_iterate_lower_bound(start)
+    bounds.set_iterate_upper_bound(end)
+    try:
+        # Without a key to begin at, an iterator stands at the end of its bounds it comes from.
+        yield from db.items(backwards=backward, read_opt=bounds)
+    except Exception as error:
+        raise EngineError(f"scan failed: {error}") from error
+
+
+def _pack(batch: Batch) -> WriteBatch:
+    packed = WriteBatch(raw_mode=True)
+    for start, end in batch.delete_ranges:
+        packed.delete_range(start, end)
+    for key, value in batch.writes.items():
+        if value is None:
+            packed.delete(key)
+        else:
+            packed.put(key, value)
+    return packed
+
+
+def _options() -> Options:
+    table = BlockBasedOptions()
+    table.set_block_cache(Cache(BLOCK_CACHE_BYTES))
+    table.set_bloom_filter(10, block_based=False)
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_block_based_table_factory(table)
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES)
+    options.set_max_total_wal_size(WAL_BYTES_MAX)
+    options.set_keep_log_file_num(INFO_LOGS_MAX)
+    options.set_max_log_file_size(INFO_LOG_BYTES)
+    return options

@@ -1,0 +1,97 @@
+"""What a write does, given the item that is there: tokens, then conditions, then the new value.
+
+Pure: nothing here touches an engine, so the rules can be read and tested alone.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from keyplane.data.v1 import data_pb2 as data
+from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.limits import ITEM_BYTES_MAX
+from keyplane.storage.v1 import storage_pb2 as pb
+from storage.stored import CLIENT_ID_BYTES, read_header, seal_item, token_key
+from storage.tokens import Remembered, TokenMemory
+
+# The router enforces DynamoDB's limit on an item's size; its encoding may be somewhat longer.
+PUT_BYTES_MAX = 2 * ITEM_BYTES_MAX
+
+
+class Outcome(NamedTuple):
+    """version, existed: the answer. changed: whether the entry becomes `value` (None: deleted)."""
+
+    version: int
+    existed: bool
+    changed: bool = False
+    value: bytes | None = None
+
+
+def check_write(op: pb.WriteOp) -> bytes:
+    """The write's token as `token_key` joins it, empty without one.
+
+    Raises KeyplaneError: MALFORMED_REQUEST or ITEM_TOO_LARGE.
+    """
+    if op.WhichOneof("action") is None or (op.HasField("delete") and not op.delete):
+        raise KeyplaneError(Reason.MALFORMED_REQUEST, "a write is a put or a delete")
+    if len(op.put) > PUT_BYTES_MAX:
+        raise KeyplaneError(
+            Reason.ITEM_TOO_LARGE, f"an item may be {ITEM_BYTES_MAX >> 10} KB; this is larger"
+        )
+    if not op.HasField("token"):
+        return b""
+    if len(op.token.client_id) != CLIENT_ID_BYTES:
+        raise KeyplaneError(
+            Reason.MALFORMED_REQUEST, f"a token's client_id has {CLIENT_ID_BYTES} bytes"
+        )
+    return token_key(op.token.client_id, op.token.sequence)
+
+
+def recall(
+    op: pb.WriteOp, token: bytes, current: bytes | None, memory: TokenMemory, now: float
+) -> Remembered | None:
+    """The answer of an earlier attempt of the same write, or None if there was none.
+
+    current: the stored entry. Raises KeyplaneError(RETRY_NOT_COVERED) when nobody can tell.
+    """
+    remembered = memory.find(token)
+    if remembered is not None:
+        return remembered
+    if current is not None:
+        header = read_header(current)
+        if header.token == token:
+            # What was there before it is forgotten; the version it made is not.
+            return Remembered(now, header.version, True)
+    if op.token.attempt == 0 or memory.covers(op.token.age_ms / 1000, now):
+        return None
+    raise KeyplaneError(
+        Reason.RETRY_NOT_COVERED,
+        "this node no longer knows whether an earlier attempt of this write was carried out;"
+        " read the item to find out",
+    )
+
+
+def carry_out(op: pb.WriteOp, token: bytes, current: bytes | None, version: int) -> Outcome:
+    """version: for the item, if it is written. Raises KeyplaneError(CONDITION_FAILED)."""
+    stored_version = 0 if current is None else read_header(current).version
+    if op.HasField("condition"):
+        _check_condition(op.condition, stored_version)
+    if op.WhichOneof("action") == "put":
+        sealed = seal_item(version, token, op.put)
+        return Outcome(version, current is not None, changed=True, value=sealed)
+    return Outcome(stored_version, current is not None, changed=current is not None)
+
+
+def _check_condition(condition: data.Condition, stored_version: int) -> None:
+    """stored_version: 0 when there is no item; items have versions from 1 on."""
+    kind = condition.WhichOneof("condition")
+    if kind == "exists" and condition.exists != bool(stored_version):
+        found = "exists" if stored_version else "does not exist"
+        raise KeyplaneError(Reason.CONDITION_FAILED, f"the item {found}")
+    if kind == "version_equals" and condition.version_equals != (stored_version or None):
+        found = f"has version {stored_version}" if stored_version else "does not exist"
+        raise KeyplaneError(
+            Reason.CONDITION_FAILED,
+            f"the item {found}, not version {condition.version_equals}",
+            {"version": str(stored_version)},
+        )

@@ -1,0 +1,66 @@
+"""Where things are in a storage node's engine.
+
+Keys begin with a tag byte: NODE records are about the node itself, ITEM entries hold the data.
+Items are ordered by table, key hash and key, so a range of hashes is contiguous and splitting or
+merging partitions touches no item.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from keyplane.model.keys import address_range, item_address
+
+NODE_TAG = b"\x01"
+ITEM_TAG = b"\x02"
+
+NODE_RECORD = NODE_TAG + b"node"
+_TABLE_PREFIX = NODE_TAG + b"table/"
+_PARTITION_PREFIX = NODE_TAG + b"partition/"
+_PROGRESS_PREFIX = NODE_TAG + b"progress/"
+
+_ID = struct.Struct(">Q")
+_ADDRESS_OFFSET = len(ITEM_TAG) + 8
+
+
+def table_key(table_id: int) -> bytes:
+    return _TABLE_PREFIX + _ID.pack(table_id)
+
+
+def partition_key(partition_id: int) -> bytes:
+    return _PARTITION_PREFIX + _ID.pack(partition_id)
+
+
+def progress_key(partition_id: int) -> bytes:
+    """Of the counters that change with every write of a partition."""
+    return _PROGRESS_PREFIX + _ID.pack(partition_id)
+
+
+def table_keys() -> tuple[bytes, bytes]:
+    """Half-open range of all table records; likewise below."""
+    return _TABLE_PREFIX, _TABLE_PREFIX + b"\xff" * 9
+
+
+def partition_keys() -> tuple[bytes, bytes]:
+    return _PARTITION_PREFIX, _PARTITION_PREFIX + b"\xff" * 9
+
+
+def item_key(table_id: int, key_hash: int, encoded: bytes) -> bytes:
+    return ITEM_TAG + item_address(table_id, key_hash, encoded)
+
+
+def item_range(table_id: int, start: int, end: int) -> tuple[bytes, bytes]:
+    """Half-open range of the items of one table with start <= key hash < end."""
+    low, high = address_range(table_id, start, end)
+    return ITEM_TAG + low, ITEM_TAG + high
+
+
+def table_items(table_id: int) -> tuple[bytes, bytes]:
+    """Half-open range of all items of one table."""
+    return ITEM_TAG + _ID.pack(table_id), ITEM_TAG + _ID.pack(table_id + 1)
+
+
+def split_item_key(key: bytes) -> tuple[int, bytes]:
+    """Key hash and encoded key of an item's engine key."""
+    hash_: int = _ID.unpack_from(key, _ADDRESS_OFFSET)[0]
+    return hash_, key[_ADDRESS_OFFSET + 8 :]

@@ -1,0 +1,67 @@
+"""The storage node as a real process: RocksDB, memcached, gRPC."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from cache.live import MemcachedConfig, connect
+from keyplane.model.errors import KeyplaneError, Reason
+from storage.config import StorageConfig
+from storage.engine import RocksEngine
+from storage.node import StorageNode
+from wire.ports import EngineError
+from wire.service import Runtime, ServiceSettings
+
+# Inside the data directory, which leaves room beside it.
+ENGINE_DIRECTORY = "rocksdb"
+
+
+class StorageSettings(ServiceSettings):
+    """What a storage node can be told beyond what every server can."""
+
+    # Fixed for the life of the data directory.
+    node_id: str = Field(min_length=1)
+    # Failure domain, for placement.
+    zone: str = ""
+    data_dir: Path
+    # Comma list of host:port of all memcached nodes.
+    memds: str = ""
+    # host:port of the Metadata Store.
+    metadata: str = ""
+    # Names the keys in MemDS; all processes of a cluster share it.
+    cluster: str = Field(default="keyplane", min_length=1)
+
+
+def build(runtime: Runtime) -> StorageNode:
+    """Raises KeyplaneError if the data directory cannot be used, or is another node's."""
+    settings = runtime.settings
+    assert isinstance(settings, StorageSettings)
+    loop = runtime.clock.loop
+    try:
+        engine = RocksEngine(
+            settings.data_dir / ENGINE_DIRECTORY, runtime.clock, loop.call_soon_threadsafe
+        )
+    except EngineError as error:
+        raise KeyplaneError(
+            Reason.WRITE_ERROR, f"{error}; check --data-dir, its permissions and its disk"
+        ) from error
+    addresses = [each.strip() for each in settings.memds.split(",") if each.strip()]
+    return StorageNode(
+        StorageConfig(
+            node_id=settings.node_id,
+            cluster=settings.cluster,
+            address=runtime.address,
+            zone=settings.zone,
+            metadata_address=settings.metadata,
+        ),
+        runtime.clock,
+        runtime.transport,
+        runtime.server,
+        engine,
+        connect(addresses, settings.cluster, loop, MemcachedConfig.for_publisher()),
+        runtime.metrics,
+        runtime.rng,
+        runtime.log,
+    )

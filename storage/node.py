@@ -1,0 +1,192 @@
+"""The storage node: its parts, its methods, and its life from start to drain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from cache.config import PublisherConfig
+from cache.publisher import ReportPublisher
+from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.storage.v1 import storage_pb2 as pb
+from storage.background import ItemCounter
+from storage.changes import Changes
+from storage.config import StorageConfig
+from storage.executor import Executor
+from storage.heartbeat import Heartbeat
+from storage.inventory import Inventory
+from storage.move_target import MoveTarget
+from storage.moves import Moves
+from storage.ownership import NodeRef, OwnershipTable, State
+from storage.records import check_node, load_holdings, load_progress, load_tables, put_node
+from storage.service import OWNERSHIP_SERVICE, STORAGE_SERVICE, TRANSFER_SERVICE, Registrar
+from storage.state import Log, NodeState
+from storage.suggest import SplitAdvisor
+from storage.tokens import TokenBudget
+from storage.writes import Step, WriteQueue
+from wire.metrics import Metrics
+from wire.ports import Batch, Clock, Engine, MemdsNode, Rng, Server, Timer, Transport
+
+
+class StorageNode:
+    """One storage node over its ports.
+
+    It serves from `start` on: what it owns is on its own disk, so it waits for nobody.
+    """
+
+    def __init__(
+        self,
+        config: StorageConfig,
+        clock: Clock,
+        transport: Transport,
+        server: Server,
+        engine: Engine,
+        memds: Sequence[MemdsNode],
+        metrics: Metrics,
+        rng: Rng,
+        log: Log,
+    ) -> None:
+        """Raises KeyplaneError: FOREIGN_FORMAT, INVALID_ARGUMENT or CORRUPT for data in the engine
+        that this node cannot or must not use.
+        """
+        node = NodeRef(config.node_id, config.address, config.zone)
+        known = check_node(engine, config.node_id, config.cluster)
+        self.state = state = NodeState(
+            config,
+            clock,
+            transport,
+            engine,
+            WriteQueue(config.writes, clock, engine, metrics),
+            metrics,
+            rng,
+            log,
+            OwnershipTable(node),
+            clock.now(),
+            TokenBudget(config.writes.tokens_max, config.writes.partition_tokens_max),
+        )
+        self._load()
+        if not known:
+            self._introduce()
+        self._moves = Moves(state)
+        self._target = MoveTarget(state)
+        self._counter = ItemCounter(state)
+        self._heartbeat = Heartbeat(state)
+        self._inventory = Inventory(state)
+        self._reports = ReportPublisher(
+            PublisherConfig(config.cluster), clock, memds, metrics, self._inventory
+        )
+        self._timer: Timer | None = None
+        self._beat_at = clock.now()
+        self._draining: KeyplaneError | None = None
+        self._started = False
+        self._register(Registrar(server, metrics, lambda: self._draining))
+        metrics.gauge(
+            "storage_partitions", "Partitions that this node serves", lambda: len(state.shards)
+        )
+        metrics.gauge(
+            "storage_items",
+            "Items in them, as far as counted",
+            lambda: sum(shard.items for shard in state.shards.values() if shard.counted),
+        )
+
+    def start(self) -> None:
+        self._started = True
+        self._target.forget_idle()
+        self._moves.resume()
+        self._reports.start()
+        self._beat()
+
+    @property
+    def ready(self) -> bool:
+        return self._started and self._draining is None
+
+    def drain(self, on_done: Callable[[], None]) -> None:
+        """Refuses new calls, finishes queued writes, closes the engine. Moves are left as a crash
+        would leave them: the next start, here or at the other end, takes care of them.
+        """
+        self._draining = KeyplaneError(
+            Reason.SHUTTING_DOWN,
+            f"storage node {self.state.node.node_id} is shutting down; try again shortly",
+        )
+        if self._timer is not None:
+            self._timer.cancel()
+        self._reports.stop()
+        self._moves.stop()
+        for shard in self.state.shards.values():
+            if shard.gate is not None:
+                shard.gate.refuse(self._draining)
+
+        def idle() -> None:
+            self.state.engine.close()
+            on_done()
+
+        self.state.queue.when_idle(idle)
+
+    def status(self) -> str:
+        state = self.state
+        failure = f", {state.queue.failure.message}" if state.queue.failure else ""
+        return (
+            f"{state.node.node_id}: serves {len(state.shards)} partitions"
+            f" of {len(state.tables)} tables, {len(self._moves)} moves{failure}"
+        )
+
+    # --- Parts ---------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        state = self.state
+        state.tables.update((table.table_id, table) for table in load_tables(state.engine))
+        holdings = load_holdings(state.engine)
+        state.ownership.install(holdings)
+        for holding in holdings:
+            if holding.state in (State.SERVING, State.HANDOVER):
+                progress = load_progress(state.engine, holding.partition.partition_id)
+                state.open_shard(holding, progress)
+
+    def _introduce(self) -> None:
+        """Marks new data as this node's."""
+        config = self.state.config
+        batch = Batch()
+        put_node(batch, config.node_id, config.cluster)
+
+        def refused(error: KeyplaneError) -> None:
+            self.state.log.warning("cannot write to disk", error=str(error))
+
+        self.state.queue.change(lambda: Step(batch, lambda: None), refused)
+
+    def _beat(self) -> None:
+        state = self.state
+        self._timer = state.clock.call_later(state.config.heartbeat_s, self._beat)
+        now = state.clock.now()
+        elapsed_s, self._beat_at = now - self._beat_at, now
+        oldest = now - state.config.writes.token_age_s
+        for shard in state.shards.values():
+            if elapsed_s > 0:
+                shard.heat.beat(elapsed_s)
+            shard.tokens.forget_before(oldest)
+        self._target.forget_idle()
+        self._counter.look()
+        self._heartbeat.beat()
+
+    def _register(self, to: Registrar) -> None:
+        changes, moves, target = Changes(self.state), self._moves, self._target
+        advisor = SplitAdvisor(self.state)
+        storage, ownership, transfer = (
+            f"{service}/" for service in (STORAGE_SERVICE, OWNERSHIP_SERVICE, TRANSFER_SERVICE)
+        )
+        to.raw(storage + "Execute", Executor(self.state).handle)
+        to.immediate(
+            storage + "DescribePartitions", pb.DescribePartitionsRequest, self._inventory.describe
+        )
+        to.answered(ownership + "OpenPartitions", pb.OpenPartitionsRequest, changes.open)
+        to.answered(ownership + "SplitPartition", pb.SplitPartitionRequest, changes.split)
+        to.answered(ownership + "MergePartitions", pb.MergePartitionsRequest, changes.merge)
+        to.immediate(ownership + "MovePartition", pb.MovePartitionRequest, moves.move)
+        to.immediate(ownership + "CancelMove", pb.CancelMoveRequest, moves.cancel)
+        to.answered(ownership + "ReleaseMoved", pb.ReleaseMovedRequest, changes.release)
+        to.answered(ownership + "UpdateTable", pb.UpdateTableRequest, changes.update_table)
+        to.answered(ownership + "DropTable", pb.DropTableRequest, changes.drop_table)
+        to.answered(ownership + "SuggestSplit", pb.SuggestSplitRequest, advisor.suggest)
+        to.answered(transfer + "PrepareMove", pb.PrepareMoveRequest, target.prepare)
+        to.answered(transfer + "ReceiveItems", pb.ReceiveItemsRequest, target.receive)
+        to.answered(transfer + "ConfirmMove", pb.ConfirmMoveRequest, target.confirm)
+        to.answered(transfer + "ActivateMove", pb.ActivateMoveRequest, target.activate)
+        to.answered(transfer + "AbandonMove", pb.AbandonMoveRequest, target.abandon)

@@ -1,0 +1,105 @@
+"""The read path: committed items only, straight from the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.limits import BATCH_BYTES_MAX, PAGE_BYTES_MAX
+from keyplane.model.partition import end_from_wire
+from keyplane.storage.v1 import storage_pb2 as pb
+from storage.layout import item_key, item_range, split_item_key
+from storage.shard import Shard
+from storage.stored import item_of, read_header
+from wire.ports import Engine
+
+# Entries in one page, for items so small that a page of 1 MB would block the node for long.
+PAGE_ITEMS_MAX = 10_000
+
+
+def get(engine: Engine, shard: Shard, op: pb.GetOp) -> pb.ExecuteResponse:
+    shard.heat.read(op.key.hash)
+    return pb.ExecuteResponse(get=_look_up(engine, shard, op.key))
+
+
+def batch_get(engine: Engine, shard: Shard, op: pb.BatchGetOp) -> pb.ExecuteResponse:
+    """Results past DynamoDB's limit on the bytes of a batch are deferred."""
+    results = []
+    room = BATCH_BYTES_MAX
+    for key in op.keys:
+        if room <= 0:
+            results.append(pb.GetResult(deferred=True))
+            continue
+        shard.heat.read(key.hash)
+        result = _look_up(engine, shard, key)
+        room -= len(result.item)
+        results.append(result)
+    return pb.ExecuteResponse(batch_get=pb.BatchGetResult(results=results))
+
+
+def query(engine: Engine, shard: Shard, op: pb.QueryOp) -> pb.ExecuteResponse:
+    shard.heat.read(op.hash)
+    table_id = shard.partition.table_id
+    low = item_key(table_id, op.hash, getattr(op, "from"))
+    high = item_key(table_id, op.hash, op.to)
+    entries = engine.scan(low, high, op.backward) if low < high else iter(())
+    return pb.ExecuteResponse(page=_page(entries, op.limit, op.max_bytes))
+
+
+def scan(engine: Engine, shard: Shard, op: pb.ScanOp) -> pb.ExecuteResponse:
+    """From the position on, within the partition: a position outside it is moved to its edge."""
+    partition = shard.partition
+    shard.heat.read(min(max(op.position.hash, partition.start), partition.end - 1))
+    low, high = item_range(
+        partition.table_id, partition.start, min(partition.end, end_from_wire(op.end))
+    )
+    if op.HasField("position"):
+        position = item_key(partition.table_id, op.position.hash, op.position.encoded)
+        low = max(low, position + b"\x00" if op.exclusive else position)
+    entries = engine.scan(low, high) if low < high else iter(())
+    return pb.ExecuteResponse(page=_page(entries, op.limit, op.max_bytes))
+
+
+def _look_up(engine: Engine, shard: Shard, key: pb.ItemKey) -> pb.GetResult:
+    value = engine.get(item_key(shard.partition.table_id, key.hash, key.encoded))
+    if value is None:
+        return pb.GetResult()
+    return pb.GetResult(found=True, item=item_of(value), version=read_header(value).version)
+
+
+def _page(entries: Iterator[tuple[bytes, bytes]], limit: int, bytes_max: int) -> pb.PageResult:
+    """At least one entry if there is one, then as many as fit."""
+    limit = min(limit or PAGE_ITEMS_MAX, PAGE_ITEMS_MAX)
+    room = min(bytes_max or PAGE_BYTES_MAX, PAGE_BYTES_MAX)
+    page = pb.PageResult()
+    last = None
+    for key, value in entries:
+        read_header(value)
+        item = item_of(value)
+        if page.items and (len(page.items) >= limit or len(item) > room):
+            page.more = True
+            break
+        page.items.append(item)
+        room -= len(item)
+        last = key
+    if last is not None:
+        page.last.hash, page.last.encoded = split_item_key(last)
+    return page
+
+
+def check_keys(shard: Shard, keys: Iterable[pb.ItemKey]) -> None:
+    """Raises KeyplaneError(MALFORMED_REQUEST) for a key that the partition cannot hold."""
+    for key in keys:
+        check_hash(shard, key.hash)
+        if not key.encoded:
+            raise KeyplaneError(Reason.MALFORMED_REQUEST, "the encoded key is empty")
+
+
+def check_hash(shard: Shard, key_hash: int) -> None:
+    """Raises KeyplaneError(MALFORMED_REQUEST) for a hash outside the partition."""
+    if not shard.partition.covers(key_hash):
+        raise KeyplaneError(
+            Reason.MALFORMED_REQUEST,
+            f"key hash {key_hash:#018x} is not in partition {shard.partition.partition_id}:"
+            " hash the key with its table's seed and look the partition up again",
+        )

@@ -1,0 +1,75 @@
+"""A partition while it is served: what changes with every request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from keyplane.catalog.v1 import catalog_pb2 as catalog
+from keyplane.model.partition import Partition
+from storage.gate import Gate
+from storage.heat import Heat
+from storage.layout import item_range
+from storage.records import Progress
+from storage.tokens import TokenMemory
+
+
+class TailEntry(NamedTuple):
+    """A committed write that the target of a move has yet to see. None: no entry."""
+
+    key: bytes
+    old: bytes | None
+    new: bytes | None
+
+
+@dataclass(slots=True)
+class Tail:
+    """Writes since a move's snapshot, oldest first."""
+
+    entries: list[TailEntry] = field(default_factory=list)
+    data_bytes: int = 0
+
+    def append(self, entry: TailEntry) -> None:
+        self.entries.append(entry)
+        self.data_bytes += len(entry.key) + len(entry.new or b"")
+
+
+@dataclass(slots=True, eq=False)
+class Shard:
+    """Run-time state of a partition in state SERVING or HANDOVER.
+
+    version: the last one given out. It is never given out again, even if its write failed.
+    items, data_bytes: of the partition's entries in the engine; None until they have been counted.
+    moving: a move away is under way, so it can be neither split nor merged.
+    gate: closed while the partition is fenced. tail: kept while a move is sending.
+    handed_over: past a move's point of no return, when even reads must wait.
+    retired: the partition is no longer served here, whatever a request that waited may think.
+    """
+
+    partition: Partition
+    table: catalog.Table
+    tokens: TokenMemory
+    heat: Heat
+    version: int = 0
+    items: int = 0
+    data_bytes: int = 0
+    counted: bool = True
+    moving: bool = False
+    gate: Gate | None = None
+    tail: Tail | None = None
+    handed_over: bool = False
+    retired: bool = False
+
+    @property
+    def synced(self) -> bool:
+        """Whether a write must survive power loss before it is acknowledged."""
+        return self.table.durability == catalog.DURABILITY_POWER
+
+    @property
+    def progress(self) -> Progress:
+        return Progress(self.version, self.items, self.data_bytes, self.counted)
+
+    def item_range(self) -> tuple[bytes, bytes]:
+        """Half-open range of the partition's engine keys."""
+        partition = self.partition
+        return item_range(partition.table_id, partition.start, partition.end)

@@ -1,0 +1,61 @@
+"""An item as the engine holds it: a header, then the serialized item as it was put.
+
+The header carries the item's version and the token of the write that made it, so that a retry of
+that write can be recognized even after a restart. A moving item travels with its header.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from keyplane.model.errors import KeyplaneError, Reason
+
+# Format, version, client id of the token, its sequence number, flags.
+_HEADER = struct.Struct(">BQ16sQB")
+HEADER_BYTES = _HEADER.size
+
+_FORMAT = 1
+_HAS_TOKEN = 0x01
+_NO_CLIENT = bytes(16)
+
+# Bytes of a token's client id.
+CLIENT_ID_BYTES = 16
+
+
+class StoredHeader(NamedTuple):
+    """token: client id and sequence number as `token_key` joins them; empty without one."""
+
+    version: int
+    token: bytes
+
+
+def token_key(client_id: bytes, sequence: int) -> bytes:
+    """A write token as one value, equal exactly for attempts of one write."""
+    return client_id + sequence.to_bytes(8, "big")
+
+
+def seal_item(version: int, token: bytes, item: bytes) -> bytes:
+    """token: of `token_key`, or empty."""
+    if not token:
+        return _HEADER.pack(_FORMAT, version, _NO_CLIENT, 0, 0) + item
+    sequence = int.from_bytes(token[CLIENT_ID_BYTES:], "big")
+    return _HEADER.pack(_FORMAT, version, token[:CLIENT_ID_BYTES], sequence, _HAS_TOKEN) + item
+
+
+def read_header(value: bytes) -> StoredHeader:
+    """Raises KeyplaneError: FOREIGN_FORMAT or CORRUPT."""
+    if len(value) < HEADER_BYTES:
+        raise KeyplaneError(Reason.CORRUPT, f"a stored item has only {len(value)} bytes")
+    format_, version, client_id, sequence, flags = _HEADER.unpack_from(value)
+    if format_ != _FORMAT:
+        raise KeyplaneError(
+            Reason.FOREIGN_FORMAT,
+            f"a stored item has format {format_}; this build reads {_FORMAT}",
+        )
+    return StoredHeader(version, token_key(client_id, sequence) if flags & _HAS_TOKEN else b"")
+
+
+def item_of(value: bytes) -> bytes:
+    """The serialized item behind a header that `read_header` accepts."""
+    return value[HEADER_BYTES:]

@@ -1,0 +1,399 @@
+"""The write queue: everything that changes the engine goes through it, one batch at a time.
+
+Writes that come in one tick, or while a batch is being committed, form the next batch: group
+commit. Each is evaluated in order against the engine and the batch's own earlier writes, so the
+queue is also where conditional writes to one item are put in sequence. All are answered once the
+batch is durable, failed conditions too: they may have failed on a write of the same batch.
+
+Changes of ownership stand in the same queue and are committed alone. That puts them *between* two
+requests: every write before has been committed and answered under the old ownership, every write
+after is checked against the new one.
+
+When a commit fails, its writes are answered WRITE_ERROR: whether a restart will find them is open.
+Then the queue first writes back what was there before, until that succeeds; from then on the failed
+batch cannot come back, and what could not be acknowledged has certainly not been done.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.storage.v1 import storage_pb2 as pb
+from storage.config import WriteConfig
+from storage.evaluate import carry_out, recall
+from storage.layout import progress_key
+from storage.records import encode_progress
+from storage.shard import Shard, TailEntry
+from storage.tokens import Remembered
+from wire.metrics import Metrics
+from wire.ports import Batch, Clock, Engine, EngineError, Reply, ReplyFn
+
+# Suggested to callers refused because the queue is full: about the time it takes to work off half.
+OVERLOADED_RETRY_S = 0.025
+
+# Powers of two: sizes of group commits.
+_SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+
+
+@dataclass(slots=True)
+class Step:
+    """A change of ownership, ready to be made: `apply` runs once `batch` is durable.
+
+    An empty batch is not committed; such a step only takes its turn.
+    """
+
+    batch: Batch
+    apply: Callable[[], None]
+    sync: bool = True
+
+
+@dataclass(slots=True)
+class Write:
+    """One request to write: one operation, or a batch of them.
+
+    keys, tokens: engine key and token of each operation.
+    divert: called instead of evaluating if the shard is no longer open for writes at its turn.
+    """
+
+    shard: Shard
+    operations: Sequence[pb.WriteOp]
+    keys: Sequence[bytes]
+    tokens: Sequence[bytes]
+    is_batch: bool
+    deadline: float
+    divert: Callable[[], None]
+    reply: ReplyFn
+    data_bytes: int = 0
+    results: list[pb.WriteResult] = field(default_factory=list)
+    error: KeyplaneError | None = None
+
+
+@dataclass(slots=True)
+class _Change:
+    plan: Callable[[], Step]
+    refused: Callable[[KeyplaneError], None]
+
+
+@dataclass(slots=True)
+class _Group:
+    """A group commit in the making, and what memory must learn once it is durable."""
+
+    batch: Batch = field(default_factory=Batch)
+    writes: list[Write] = field(default_factory=list)
+    remembered: dict[tuple[Shard, bytes], Remembered] = field(default_factory=dict)
+    changes: list[tuple[Shard, TailEntry]] = field(default_factory=list)
+    # Items and bytes by which a shard has grown.
+    growth: dict[Shard, tuple[int, int]] = field(default_factory=dict)
+    sync: bool = False
+
+
+class WriteQueue:
+    def __init__(self, config: WriteConfig, clock: Clock, engine: Engine, metrics: Metrics) -> None:
+        self._config = config
+        self._clock = clock
+        self._engine = engine
+        self._queue: deque[Write | _Change] = deque()
+        self._queued_writes = 0
+        self._queued_bytes = 0
+        self._scheduled = False
+        self._in_flight = False
+        self._idle_callbacks: list[Callable[[], None]] = []
+        # Why the last commit failed, until one succeeds again.
+        self._failure: KeyplaneError | None = None
+        self._probe_s = config.probe_s_min
+        # Keys of failed batches.
+        self._uncertain: set[bytes] = set()
+        self._group_sizes = metrics.histogram(
+            "storage_commit_writes", "Writes in one group commit", _SIZE_BUCKETS
+        )
+        self._commit_s = metrics.histogram("storage_commit_seconds", "Time to commit a batch")
+        self._commit_errors = metrics.counter(
+            "storage_commit_errors", "Batches that the engine failed to commit"
+        )
+        metrics.gauge(
+            "storage_writes_queued", "Writes that wait for a commit", lambda: self._queued_writes
+        )
+        metrics.gauge(
+            "storage_read_only",
+            "1 while the device refuses writes",
+            lambda: float(self._failure is not None),
+        )
+
+    @property
+    def failure(self) -> KeyplaneError | None:
+        """Why the node cannot write at present."""
+        return self._failure
+
+    def write(self, write: Write) -> None:
+        """Raises KeyplaneError: OVERLOADED, or NOT_SERVING while the device refuses writes."""
+        if self._failure is not None:
+            raise self._failure
+        if (
+            self._queued_writes >= self._config.queue_writes_max
+            or self._queued_bytes + write.data_bytes > self._config.queue_bytes_max
+        ):
+            raise KeyplaneError(
+                Reason.OVERLOADED,
+                "too many writes wait for their commit; slow down or split the partition",
+                retry_after_s=OVERLOADED_RETRY_S,
+            )
+        self._queue.append(write)
+        self._queued_writes += len(write.operations)
+        self._queued_bytes += write.data_bytes
+        self._schedule()
+
+    def change(self, plan: Callable[[], Step], refused: Callable[[KeyplaneError], None]) -> None:
+        """Makes a change of ownership between two requests.
+
+        plan: called at its turn; checks that the change is still allowed and raises KeyplaneError
+        if not. refused: called with that error, or with WRITE_ERROR when the commit failed.
+        """
+        self._queue.append(_Change(plan, refused))
+        self._schedule()
+
+    def between(self, action: Callable[[], None]) -> None:
+        """Runs an action between two batches, when memory and engine agree. While the device
+        refuses writes nothing is in flight either, so the action may then run at once.
+        """
+        self.change(lambda: Step(Batch(), action), lambda _: action())
+
+    def when_idle(self, callback: Callable[[], None]) -> None:
+        """Runs the callback once nothing is queued or in flight."""
+        self._idle_callbacks.append(callback)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled and not self._in_flight:
+            self._scheduled = True
+            self._clock.call_soon(self._drain)
+
+    def _drain(self) -> None:
+        """Forms the next batch from the head of the queue and commits it."""
+        self._scheduled = False
+        while not self._in_flight and self._queue:
+            if self._failure is not None:
+                self._refuse_all(self._failure)
+            elif isinstance(self._queue[0], _Change):
+                change = self._queue.popleft()
+                assert isinstance(change, _Change)
+                self._make(change)
+            else:
+                self._commit_group()
+        if not self._in_flight and not self._queue:
+            callbacks, self._idle_callbacks = self._idle_callbacks, []
+            for callback in callbacks:
+                callback()
+
+    # --- Changes of ownership -----------------------------------------------------------------
+
+    def _make(self, change: _Change) -> None:
+        try:
+            step = change.plan()
+        except KeyplaneError as error:
+            change.refused(error)
+            return
+        except EngineError as error:
+            change.refused(KeyplaneError(Reason.INTERNAL, str(error)))
+            return
+        if not step.batch:
+            step.apply()
+            return
+
+        def committed(error: EngineError | None) -> None:
+            if error is None:
+                step.apply()
+            else:
+                self._fail(step.batch, error)
+                change.refused(_write_error(error))
+
+        self._commit(step.batch, step.sync, committed)
+
+    # --- Writes --------------------------------------------------------------------------------
+
+    def _commit_group(self) -> None:
+        group = _Group()
+        size = 0
+        while self._queue and size < self._config.batch_writes_max:
+            write = self._queue[0]
+            if isinstance(write, _Change):
+                break
+            self._queue.popleft()
+            self._queued_writes -= len(write.operations)
+            self._queued_bytes -= write.data_bytes
+            size += len(write.operations)
+            self._evaluate(write, group)
+        if not group.batch:
+            _learn(group)
+            _answer(group, None)
+            return
+        for shard, (items, data_bytes) in group.growth.items():
+            group.batch.writes[progress_key(shard.partition.partition_id)] = encode_progress(
+                shard.version, shard.items + items, shard.data_bytes + data_bytes, shard.counted
+            )
+        self._group_sizes.observe(size)
+
+        def committed(error: EngineError | None) -> None:
+            if error is None:
+                _learn(group)
+                _answer(group, None)
+            else:
+                self._fail(group.batch, error)
+                _answer(group, _write_error(error))
+
+        self._commit(group.batch, group.sync, committed)
+
+    def _evaluate(self, write: Write, group: _Group) -> None:
+        shard = write.shard
+        if shard.retired or shard.gate is not None:
+            write.divert()
+            return
+        now = self._clock.now()
+        if now >= write.deadline:
+            late = KeyplaneError(
+                Reason.DEADLINE_BEFORE_START, "the deadline passed while the write was queued"
+            )
+            write.reply(Reply(error=late))
+            return
+        group.writes.append(write)
+        for operation, key, token in zip(write.operations, write.keys, write.tokens, strict=True):
+            try:
+                result = self._evaluate_one(shard, operation, key, token, group, now)
+            except KeyplaneError as error:
+                write.error = error
+                result = pb.WriteResult(reason=error.reason.name)
+            except EngineError as error:
+                write.error = KeyplaneError(Reason.INTERNAL, str(error))
+                result = pb.WriteResult(reason=Reason.INTERNAL.name)
+            write.results.append(result)
+
+    def _evaluate_one(
+        self,
+        shard: Shard,
+        operation: pb.WriteOp,
+        key: bytes,
+        token: bytes,
+        group: _Group,
+        now: float,
+    ) -> pb.WriteResult:
+        writes = group.batch.writes
+        current = writes[key] if key in writes else self._engine.get(key)
+        if token:
+            before = group.remembered.get((shard, token))
+            if before is None:
+                before = recall(operation, token, current, shard.tokens, now)
+            if before is not None:
+                return pb.WriteResult(version=before.version, existed=before.existed)
+        outcome = carry_out(operation, token, current, shard.version + 1)
+        if outcome.changed:
+            shard.version += 1
+            writes[key] = outcome.value
+            group.changes.append((shard, TailEntry(key, current, outcome.value)))
+            items, data_bytes = group.growth.get(shard, (0, 0))
+            group.growth[shard] = (
+                items + (outcome.value is not None) - (current is not None),
+                data_bytes + _entry_bytes(key, outcome.value) - _entry_bytes(key, current),
+            )
+            group.sync = group.sync or shard.synced
+        if token:
+            group.remembered[shard, token] = Remembered(now, outcome.version, outcome.existed)
+        return pb.WriteResult(version=outcome.version, existed=outcome.existed)
+
+    # --- Commits -------------------------------------------------------------------------------
+
+    def _commit(
+        self, batch: Batch, sync: bool, on_done: Callable[[EngineError | None], None]
+    ) -> None:
+        self._in_flight = True
+        began = self._clock.now()
+
+        def done(error: EngineError | None) -> None:
+            self._commit_s.observe(self._clock.now() - began)
+            self._in_flight = False
+            # Scheduled first, so that a crash in `on_done` is not also a stuck queue.
+            if self._queue or self._idle_callbacks:
+                self._schedule()
+            on_done(error)
+
+        self._engine.commit(batch, sync, done)
+
+    def _fail(self, batch: Batch, error: EngineError) -> None:
+        """Refuses what is queued, and tries again in a while."""
+        self._commit_errors.inc()
+        self._uncertain.update(batch.writes)
+        self._failure = KeyplaneError(
+            Reason.NOT_SERVING,
+            f"the node cannot write to its disk ({error}); it goes on by itself soon after space"
+            " is freed on a full disk, otherwise repair the disk and start the node again",
+            retry_after_s=self._config.probe_s_min,
+        )
+        self._refuse_all(self._failure)
+        self._clock.call_later(self._probe_s, self._probe)
+        self._probe_s = min(self._config.probe_s_max, self._probe_s * 2)
+
+    def _probe(self) -> None:
+        """Writes back what readers have seen all along."""
+        try:
+            batch = Batch({key: self._engine.get(key) for key in sorted(self._uncertain)})
+        except EngineError as error:
+            self._fail(Batch(), error)
+            return
+
+        def done(error: EngineError | None) -> None:
+            if error is not None:
+                self._fail(batch, error)
+                return
+            self._failure = None
+            self._probe_s = self._config.probe_s_min
+            self._uncertain.clear()
+
+        self._commit(batch, True, done)
+
+    def _refuse_all(self, error: KeyplaneError) -> None:
+        """Nothing has been done of what is still queued."""
+        queue, self._queue = self._queue, deque()
+        self._queued_writes = self._queued_bytes = 0
+        for entry in queue:
+            if isinstance(entry, _Change):
+                entry.refused(error)
+            else:
+                entry.reply(Reply(error=error))
+
+
+def _learn(group: _Group) -> None:
+    for (shard, token), result in group.remembered.items():
+        shard.tokens.remember(token, result)
+    for shard, (items, data_bytes) in group.growth.items():
+        shard.items += items
+        shard.data_bytes += data_bytes
+    for shard, entry in group.changes:
+        if shard.tail is not None:
+            shard.tail.append(entry)
+
+
+def _answer(group: _Group, error: KeyplaneError | None) -> None:
+    for write in group.writes:
+        if error is not None:
+            write.reply(Reply(error=error))
+        elif write.is_batch:
+            result = pb.BatchWriteResult(results=write.results)
+            answer = pb.ExecuteResponse(batch_write=result)
+            write.reply(Reply(answer.SerializeToString()))
+        elif write.error is not None:
+            write.reply(Reply(error=write.error))
+        else:
+            answer = pb.ExecuteResponse(write=write.results[0])
+            write.reply(Reply(answer.SerializeToString()))
+
+
+def _entry_bytes(key: bytes, value: bytes | None) -> int:
+    return 0 if value is None else len(key) + len(value)
+
+
+def _write_error(error: EngineError) -> KeyplaneError:
+    return KeyplaneError(
+        Reason.WRITE_ERROR,
+        f"the write failed ({error}); whether a restart of the node will find it is open",
+    )
