@@ -15,7 +15,7 @@ _T = TypeVar("_T")
 
 
 class InlineLedger:
-    """Implements `metadata.ledger.Ledger`. The database is asked at once, the answer comes later."""
+    """Implements `metadata.ledger.Ledger`: asks the database at once, and answers later."""
 
     def __init__(self, clock: Clock, database: Database) -> None:
         self._clock = clock
