@@ -38,7 +38,7 @@ _UP_EXAMPLES = """
     keyplane up --routers 4 --storage 5
     keyplane up --ephemeral                 its data goes with `keyplane down`
     keyplane up --cluster second            beside the first
-    keyplane up --database-url postgresql+psycopg://user@host/keyplane
+    keyplane up --database-url postgresql://user@host/keyplane
 """
 
 

@@ -6,6 +6,7 @@ There is no supervisor: every call reads what is there, does its work and leaves
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -26,6 +27,9 @@ from keyplane.cluster.state import Kind, Member, Paths, State, load, save
 from keyplane.model.errors import KeyplaneError, Reason
 
 DEFAULT_NAME = "local"
+
+# It becomes a directory and a prefix of memcached keys.
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 # Ports are tested, released and then used; somebody may be faster. Then all are picked again.
 _PORT_ATTEMPTS_MAX = 3
@@ -81,7 +85,15 @@ class Cluster:
         timeouts: Timeouts | None = None,
         say: Say = lambda line: None,
     ) -> None:
-        """say: hears one line about each thing that happens."""
+        """say: hears one line about each thing that happens.
+
+        Raises KeyplaneError(INVALID_ARGUMENT) for a name that is no plain word.
+        """
+        if not _NAME.fullmatch(name):
+            raise KeyplaneError(
+                Reason.INVALID_ARGUMENT,
+                f"{name!r} names no cluster: use up to 40 lower-case letters, digits and hyphens",
+            )
         self.name = name
         self.paths = Paths((home or default_home()).absolute() / name)
         self._timeouts = timeouts or Timeouts()

@@ -185,6 +185,13 @@ def test_what_is_not_there_is_named_with_the_remedy(tmp_path: Path) -> None:
     assert caught.value.reason is Reason.NODE_UNAVAILABLE
 
 
+@pytest.mark.parametrize("name", ["", "../up", "A", "a" * 41, "-x"])
+def test_a_cluster_is_named_by_a_plain_word(tmp_path: Path, name: str) -> None:
+    with pytest.raises(KeyplaneError, match="lower-case") as caught:
+        Cluster(name, tmp_path)
+    assert caught.value.reason is Reason.INVALID_ARGUMENT
+
+
 def test_a_kind_stands_for_all_its_members_and_nobody_is_named_twice(tmp_path: Path) -> None:
     cluster = Cluster("local", tmp_path)
     state.save(cluster.paths, some_state())
