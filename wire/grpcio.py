@@ -262,6 +262,7 @@ class GrpcServer:
         self._serving = False
         self._grpc: grpc.aio.Server | None = None
         self.in_flight = 0
+        metrics.gauge("rpc_in_flight", "Calls not answered yet.", lambda: self.in_flight)
 
     def register(self, method: str, handler: Handler) -> None:
         async def serve(payload: bytes, context: _Context) -> bytes:

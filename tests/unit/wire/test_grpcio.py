@@ -7,6 +7,7 @@ import math
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc
 import pytest
@@ -62,9 +63,9 @@ class Scene:
         assert not ended.done(), "a callback never runs inside the call that took it"
         return await ended
 
-    async def failure(self, method: str = "/T/Echo", **how: object) -> tuple[Reason, bool]:
+    async def failure(self, method: str = "/T/Echo", **how: Any) -> tuple[Reason, bool]:
         """Why the call failed, and whether it may have been sent."""
-        reply = await self.call(method, **how)  # type: ignore[arg-type]
+        reply = await self.call(method, **how)
         assert reply.error is not None
         return reply.error.reason, reply.sent
 

@@ -6,7 +6,7 @@ import pytest
 
 from keyplane.model.errors import KeyplaneError, Reason
 from wire.memory import MemoryDisk, MemoryNetwork, VirtualClock
-from wire.ports import Reply, ReplyFn, Request
+from wire.ports import Call, Reply, ReplyFn, Request
 
 LATENCY_S = 0.25
 
@@ -28,7 +28,7 @@ class Scene:
         self.seen.append(request)
         self.clock.call_later(self.delay_s, lambda: reply(Reply(request.payload)))
 
-    def call(self, address: str = "store", method: str = "/S/Echo", timeout_s: float = 5.0):
+    def call(self, address: str = "store", method: str = "/S/Echo", timeout_s: float = 5.0) -> Call:
         return self.transport.call(
             address,
             method,
