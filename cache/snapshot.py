@@ -60,6 +60,8 @@ def decode_snapshot(content: bytes, now: float = 0.0) -> Snapshot:
 
 def _restore(saved: pb.SnapshotTable, now: float) -> RouteTable:
     root = saved.root
+    if not (root.table.table_id and root.table.name):
+        raise KeyplaneError(Reason.CORRUPT, "the snapshot holds a table without a name")
     routes = RouteTable(root.table)
     if root.page_digests:
         if len(saved.pages) != len(root.page_digests):
