@@ -158,13 +158,12 @@ class Driver:
         now = self._world.clock.now()
         run.failing_since = now if run.failing_since is None else run.failing_since
         run.perhaps_done |= not error.definite
-        script = SCRIPTS[operation.kind]
         tired = now - run.failing_since >= self._world.config.give_up_s
-        revocable = operation.state is not State.COMMITTED and (
-            script.reversible or not run.perhaps_done
-        )
-        # The undoing of a reversible operation is as stubborn as everything else.
-        if tired and revocable:
+        if (
+            tired
+            and operation.state is not State.COMMITTED
+            and SCRIPTS[operation.kind].gives_up(operation, error, run.perhaps_done)
+        ):
             run.failing_since = None
             self._abort(run, operation, error)
         else:

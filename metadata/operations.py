@@ -129,9 +129,13 @@ class Operation:
     def milestone(self) -> str:
         """Name of the crash point just after this was persisted."""
         plan = self.plan
-        if self.state is State.RUNNING and isinstance(plan, MergePlan):
-            step = {MergeStage.RELEASE: "moved", MergeStage.MERGE: "merging"}
-            return f"metadata.{self.kind}.{step.get(plan.stage, self.state)}"
+        if (
+            isinstance(plan, MergePlan)
+            and self.state is State.RUNNING
+            and plan.stage is MergeStage.MERGE
+            and plan.right_from != self.node_id
+        ):
+            return "metadata.merge.moved"
         return f"metadata.{self.kind}.{self.state}"
 
     def to_proto(self, progress: str = "") -> pb.Operation:
@@ -155,4 +159,4 @@ class Operation:
 
 
 declare(*(f"metadata.{kind}.{state}" for kind in Kind for state in State))
-declare("metadata.merge.moved", "metadata.merge.merging")
+declare("metadata.merge.moved")

@@ -62,8 +62,6 @@ class MergeStage(enum.StrEnum):
     """Steps of a merge while it is RUNNING. Neighbours on one node start at MERGE."""
 
     MOVE = "move"
-    # The right partition has moved and the map says so; its old node may delete the data.
-    RELEASE = "release"
     MERGE = "merge"
 
 

@@ -153,6 +153,11 @@ def _abort(world: World, catalog: Catalog, operation: Operation, error: Keyplane
     return replace(fail(world, catalog, operation, error), tables=(tombstone,))
 
 
+def _gives_up(operation: Operation, error: KeyplaneError, perhaps_done: bool) -> bool:
+    """Whatever is wrong: it can be undone. Undoing is not given up."""
+    return not _plan(operation).undo_reason
+
+
 def _cancel(world: World, operation: Operation, on_outcome: OnOutcome) -> None:
     on_outcome(Abort(cancelled()))
 
@@ -170,6 +175,6 @@ def _partitions(operation: Operation) -> EvenPartitions:
 SCRIPT = Script(
     steps={State.PENDING: start, State.RUNNING: _open, State.COMMITTED: finish},
     abort=_abort,
-    reversible=True,
+    gives_up=_gives_up,
     cancel={State.RUNNING: _cancel},
 )

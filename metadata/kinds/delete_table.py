@@ -11,7 +11,7 @@ from metadata.catalog import Catalog
 from metadata.change import Change
 from metadata.kinds.begin import counted, new_operation, once, require_table_free
 from metadata.kinds.dropping import drop_everywhere
-from metadata.kinds.script import Advance, OnOutcome, Script, World, fail, finish, start
+from metadata.kinds.script import Advance, OnOutcome, Script, World, fail, finish, never, start
 from metadata.operations import Operation, State
 from metadata.plans import DeletePlan, Kind
 from metadata.writer import Decision
@@ -69,5 +69,7 @@ def _abort(world: World, catalog: Catalog, operation: Operation, error: Keyplane
 
 
 SCRIPT = Script(
-    steps={State.PENDING: start, State.RUNNING: _drop, State.COMMITTED: finish}, abort=_abort
+    steps={State.PENDING: start, State.RUNNING: _drop, State.COMMITTED: finish},
+    abort=_abort,
+    gives_up=never,
 )

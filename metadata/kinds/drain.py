@@ -24,6 +24,7 @@ from metadata.kinds.script import (
     cancelled,
     fail,
     finish,
+    never,
 )
 from metadata.operations import Operation, State
 from metadata.placement import nodes_by_room, require_reachable
@@ -194,6 +195,6 @@ def _plan(operation: Operation) -> DrainPlan:
 SCRIPT = Script(
     steps={State.PENDING: _start, State.RUNNING: _drain, State.COMMITTED: finish},
     abort=_abort,
-    reversible=True,
+    gives_up=never,
     cancel={State.RUNNING: _cancel},
 )

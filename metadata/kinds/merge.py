@@ -1,9 +1,7 @@
 """Merging two neighbours into one; the right one moves to the left one's node first if need be.
 
-    MOVE ──► RELEASE ──► MERGE      neighbours on two nodes
-                         MERGE      neighbours on one node
-
-A merge that is given up after its move leaves the right partition where it moved to: the map is
+While it is RUNNING, neighbours on two nodes go through MOVE and MERGE, others through MERGE only.
+A merge that is refused after its move leaves the right partition where it moved to: the map is
 true, and the two are still neighbours.
 """
 
@@ -29,8 +27,9 @@ from metadata.kinds.script import (
     Transition,
     World,
     after_error,
-    finish,
+    if_untouched,
     start,
+    succeed,
 )
 from metadata.operations import Operation, State
 from metadata.peers import MERGE_PARTITIONS
@@ -89,7 +88,7 @@ def _move(world: World, operation: Operation, on_outcome: OnOutcome) -> None:
 
     def moved(answer: storage.MovePartitionResponse) -> Transition:
         def commit(catalog: Catalog, operation: Operation) -> Change:
-            plan = replace(_plan(operation), stage=MergeStage.RELEASE)
+            plan = replace(_plan(operation), stage=MergeStage.MERGE)
             running = replace(
                 operation.become_running(world.now, plan, "right partition moved"),
                 fence_ms=answer.fence_ms,
@@ -99,22 +98,6 @@ def _move(world: World, operation: Operation, on_outcome: OnOutcome) -> None:
         return commit
 
     ask_to_move(world, _move_id(operation), right, operation.node_id, moved, on_outcome)
-
-
-def _release(world: World, operation: Operation, on_outcome: OnOutcome) -> None:
-    def released(catalog: Catalog, operation: Operation) -> Change:
-        plan = replace(_plan(operation), stage=MergeStage.MERGE)
-        running = operation.become_running(world.now, plan, "merging")
-        return Change(catalog.counters, operations=(running,))
-
-    ask_to_release(
-        world,
-        _move_id(operation),
-        operation.partition_ids[1],
-        _plan(operation).right_from,
-        released,
-        on_outcome,
-    )
 
 
 def _merge(world: World, operation: Operation, on_outcome: OnOutcome) -> None:
@@ -147,6 +130,33 @@ def _merge(world: World, operation: Operation, on_outcome: OnOutcome) -> None:
     world.peers.ask(left.leader, MERGE_PARTITIONS, request, answered)
 
 
+def _release(world: World, operation: Operation, on_outcome: OnOutcome) -> None:
+    """Lets the node that the right partition came from delete the data, if it came from another."""
+    if not _came_from_afar(operation):
+        on_outcome(Advance(succeed(world)))
+        return
+    ask_to_release(
+        world,
+        _move_id(operation),
+        operation.partition_ids[1],
+        _plan(operation).right_from,
+        succeed(world),
+        on_outcome,
+    )
+
+
+def _leave_data(world: World, operation: Operation, on_outcome: OnOutcome) -> None:
+    """Cancelling a merge that is done all but for its cleaning up."""
+    message = f"node {_plan(operation).right_from!r} may still hold a copy of the data"
+    on_outcome(Advance(succeed(world, message)))
+
+
+def _gives_up(operation: Operation, error: KeyplaneError, perhaps_done: bool) -> bool:
+    """Not once the right partition has moved: the data it left behind must be released."""
+    moved = _plan(operation).stage is MergeStage.MERGE and _came_from_afar(operation)
+    return not moved and if_untouched(operation, error, perhaps_done)
+
+
 def _cancel(world: World, operation: Operation, on_outcome: OnOutcome) -> None:
     plan = _plan(operation)
     if plan.stage is not MergeStage.MOVE:
@@ -169,6 +179,10 @@ def _pair(catalog: Catalog, operation: Operation) -> tuple[Partition, Partition]
     return catalog.partition(table, left_id), catalog.partition(table, right_id)
 
 
+def _came_from_afar(operation: Operation) -> bool:
+    return _plan(operation).right_from != operation.node_id
+
+
 def _move_id(operation: Operation) -> str:
     """The move is an operation of its own to the source."""
     return f"{operation.operation_id}.move"
@@ -179,13 +193,10 @@ def _plan(operation: Operation) -> MergePlan:
     return operation.plan
 
 
-_STAGES: dict[MergeStage, Step] = {
-    MergeStage.MOVE: _move,
-    MergeStage.RELEASE: _release,
-    MergeStage.MERGE: _merge,
-}
+_STAGES: dict[MergeStage, Step] = {MergeStage.MOVE: _move, MergeStage.MERGE: _merge}
 
 SCRIPT = Script(
-    steps={State.PENDING: start, State.RUNNING: _run, State.COMMITTED: finish},
-    cancel={State.RUNNING: _cancel},
+    steps={State.PENDING: start, State.RUNNING: _run, State.COMMITTED: _release},
+    gives_up=_gives_up,
+    cancel={State.RUNNING: _cancel, State.COMMITTED: _leave_data},
 )

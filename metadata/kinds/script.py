@@ -103,18 +103,33 @@ def succeed(world: World, message: str = "") -> Transition:
     return succeeded
 
 
+# Whether an operation whose step has kept failing with this error is given up. The flag says that a
+# storage node may have acted on the present step already.
+GivesUp = Callable[[Operation, KeyplaneError, bool], bool]
+
+
+def if_untouched(operation: Operation, error: KeyplaneError, perhaps_done: bool) -> bool:
+    """Given up when the node it needs is gone and has certainly not begun."""
+    return error.reason is Reason.NODE_UNREACHABLE and not perhaps_done
+
+
+def never(operation: Operation, error: KeyplaneError, perhaps_done: bool) -> bool:
+    """Goes on until it works: half of it may have been done."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Script:
     """steps: by state; those that have ended have none.
 
     abort: the change that gives a PENDING or RUNNING operation up.
-    reversible: giving up undoes whatever was done, so it is possible at any time before COMMITTED.
+    gives_up: of PENDING and RUNNING operations; a COMMITTED one always goes on.
     cancel: how a request to cancel is tried, by state. PENDING operations can always be cancelled.
     """
 
     steps: Mapping[State, Step]
     abort: Callable[[World, Catalog, Operation, KeyplaneError], Change] = fail
-    reversible: bool = False
+    gives_up: GivesUp = if_untouched
     cancel: Mapping[State, Step] = field(default_factory=dict)
 
 

@@ -42,7 +42,6 @@ MILESTONES = [
         for state in (State.PENDING, State.RUNNING, State.COMMITTED, State.SUCCEEDED)
     ),
     (Kind.MERGE, "metadata.merge.moved"),
-    (Kind.MERGE, "metadata.merge.merging"),
 ]
 
 
