@@ -186,7 +186,8 @@ class GrpcTransport:
         for peer in self._peers.values():
             self._close(peer)
         self._peers.clear()
-        await asyncio.gather(*self._closing, *self._calls)
+        if tasks := self._closing | self._calls:
+            await asyncio.wait(tasks)
 
     async def _finish(self, rpc: _Rpc, peer: _Peer, address: str, on_reply: ReplyFn) -> None:
         try:

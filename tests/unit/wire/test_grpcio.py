@@ -386,6 +386,22 @@ def test_closing_ends_what_is_under_way_and_refuses_what_is_new() -> None:
     play(story)
 
 
+def test_a_bug_in_a_callback_reaches_the_event_loop_and_no_other_call() -> None:
+    async def story(scene: Scene) -> None:
+        bugs: list[BaseException] = []
+        scene.clock.loop.set_exception_handler(lambda _, context: bugs.append(context["exception"]))
+        deadline = scene.clock.now() + TIMEOUT_S
+        scene.transport.call(scene.address, "/T/Echo", b"", deadline, lambda reply: 1 / 0)
+        while not bugs:
+            assert (await scene.call(payload=b"fine")).payload == b"fine"
+        assert isinstance(bugs[0], ZeroDivisionError)
+        scene.transport.call(scene.address, "/T/Hold", b"", deadline, lambda reply: 1 / 0)
+        await scene.held.wait()
+        await scene.transport.close()
+
+    play(story)
+
+
 # --- Connections ---------------------------------------------------------------------------------
 
 
