@@ -25,8 +25,9 @@ from metadata.database import Database
 from metadata.inline import InlineLedger
 from wire import crashpoints
 from wire.memory import MemoryNetwork, VirtualClock
+from wire.memory_process import MemoryProcess, step_through_deaths
 from wire.metrics import Metrics
-from wire.ports import Reply, ReplyFn, Timer
+from wire.ports import Clock, Reply
 
 _M = TypeVar("_M", bound=Message)
 
@@ -34,57 +35,21 @@ ADDRESS = "metadata:7000"
 CLUSTER = "test"
 
 
-class KilledError(Exception):
-    """Raised where the process dies."""
-
-
-class Life:
-    """Clock and transport of one process: once it is dead, nothing calls it any more."""
-
-    def __init__(self, network: MemoryNetwork) -> None:
-        self.alive = True
-        self._clock = network.clock
-        self._transport = network.transport("metadata")
-        self.now = network.clock.now
-        self.wall = network.clock.wall
-
-    def call_later(self, delay_s: float, callback: Callable[[], None]) -> Timer:
-        return self._clock.call_later(delay_s, lambda: callback() if self.alive else None)
-
-    def call_soon(self, callback: Callable[[], None]) -> None:
-        self.call_later(0.0, callback)
-
-    def call(
-        self,
-        address: str,
-        method: str,
-        payload: bytes,
-        deadline: float,
-        on_reply: ReplyFn,
-        metadata: Sequence[tuple[str, str]] = (),
-    ) -> Any:
-        def guarded(reply: Reply) -> None:
-            if self.alive:
-                on_reply(reply)
-
-        return self._transport.call(address, method, payload, deadline, guarded, metadata)
-
-
 class DyingLedger(InlineLedger):
     """Dies at one of its commits, counted from 1: before it is made, or after, untold."""
 
-    def __init__(self, life: Life, database: Database, world: World) -> None:
-        super().__init__(life, database)
+    def __init__(self, clock: Clock, database: Database, world: World) -> None:
+        super().__init__(clock, database)
         self._world = world
 
     def commit(self, change: Change, on_done: Callable[[KeyplaneError | None], None]) -> None:
         self._world.commits += 1
         due = self._world.commits == self._world.die_at_commit
         if due and self._world.die_before:
-            raise KilledError(f"before commit {self._world.commits}")
+            self._world.process.die()
         super().commit(change, on_done)
         if due:
-            raise KilledError(f"after commit {self._world.commits}")
+            self._world.process.die()
 
 
 class World:
@@ -109,73 +74,64 @@ class World:
         self.commits = 0
         self.die_at_commit = 0
         self.die_before = False
-        self.life: Life | None = None
         self.start()
+        self.run_until(lambda: self.core.ready)
         for node_id in nodes:
             self.fleet.add(node_id)
             self.register(node_id)
-        self.heart = self.clock.call_later(1.0, self._beat)
+        self.clock.call_later(1.0, self._beat)
 
     # --- The process -----------------------------------------------------------------------------
 
     def start(self) -> None:
         self.starts += 1
-        self.life = Life(self.network)
+        self.process = MemoryProcess(self.network, ADDRESS)
         self.database = Database(self.url, wait_s=0.05)
         self.database.migrate()
         self.core = MetadataCore(
             self.config,
             PublisherConfig(CLUSTER),
-            self.life,
-            self.life,
-            self.network.server(ADDRESS),
-            DyingLedger(self.life, self.database, self),
+            self.process.clock,
+            self.process.transport,
+            self.process.server,
+            DyingLedger(self.process.clock, self.database, self),
             self.memds,
             random.Random(self.starts),
             self.metrics,
         )
         self.core.start()
-        self.clock.run_until(lambda: self.core.ready)
-
-    def kill(self) -> None:
-        assert self.life is not None
-        self.life.alive = False
-        crashpoints.disarm()
-        self.network.remove(ADDRESS)
-        self.database.close()
 
     def restart(self) -> None:
-        self.kill()
-        self.start()
+        self.process.kill()
+        self._revive()
+        self.run_until(lambda: self.core.ready)
 
     def crash_at(self, point: str) -> None:
         """The process dies at this crash point, the next time it gets there."""
 
         def die() -> None:
-            raise KilledError(point)
+            crashpoints.disarm()
+            self.process.die()
 
         crashpoints.arm(point, die)
 
     def run(self, seconds: float) -> None:
-        """Runs virtual time; a process that dies is started again a second later."""
+        """Runs virtual time. A process that dies is started again at once."""
         end = self.clock.now() + seconds
-        while self.clock.now() < end:
-            try:
-                self.clock.run_for(end - self.clock.now())
-            except KilledError:
-                self.revive()
+        passed: list[bool] = []
+        self.clock.call_later(end - self.clock.now(), lambda: passed.append(True))
+        self.run_until(lambda: bool(passed), seconds + 1)
 
     def run_until(self, done: Callable[[], bool], timeout_s: float = 60.0) -> None:
-        while True:
-            try:
-                self.clock.run_until(done, timeout_s)
-                return
-            except KilledError:
-                self.revive()
+        end = self.clock.now() + timeout_s
+        while not done():
+            if self.clock.now() > end or not step_through_deaths(self.clock):
+                raise TimeoutError(f"not done after {timeout_s} virtual seconds")
+            if not self.process.alive:
+                self._revive()
 
-    def revive(self) -> None:
-        self.kill()
-        self.clock.run_for(1.0)
+    def _revive(self) -> None:
+        self.database.close()
         self.start()
 
     # --- Its callers -----------------------------------------------------------------------------
@@ -247,8 +203,12 @@ class World:
 
     def finish(self, operation: pb.Operation, timeout_s: float = 120.0) -> pb.Operation:
         """Waits, in virtual time, until an operation has ended."""
-        held = lambda: self.core.catalog.operations.get(operation.operation_id)  # noqa: E731
-        self.run_until(lambda: self.core.ready and (not held() or held().state.ended), timeout_s)
+
+        def ended() -> bool:
+            held = self.core.catalog.operations.get(operation.operation_id)
+            return self.core.ready and (held is None or held.state.ended)
+
+        self.run_until(ended, timeout_s)
         return self.operation(operation.operation_id)
 
     def settle(self, timeout_s: float = 120.0) -> None:
@@ -292,7 +252,7 @@ class World:
         return reread
 
     def _beat(self) -> None:
-        self.heart = self.clock.call_later(1.0, self._beat)
+        self.clock.call_later(1.0, self._beat)
         for node_id, peer in self.fleet.nodes.items():
             if peer.alive:
                 request = pb.HeartbeatRequest(node_id=node_id)
