@@ -275,7 +275,8 @@ class Changes:
             for parent in parents
         ]
         opened = [Holding.opened(heir, operation_id) for heir in heirs]
-        forgotten = state.ownership.surplus_tombstones(state.config.tombstones_max)
+        most = state.config.tombstones_max
+        forgotten = state.ownership.surplus_tombstones(most, arriving=len(parents))
         state.ownership.check([*retired, *opened], forgotten)
         batch = Batch()
         for holding in [*retired, *opened]:

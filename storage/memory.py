@@ -17,6 +17,7 @@ _Done = Callable[[EngineError | None], None]
 class MemoryEngine:
     """A sorted dictionary with the durability of a disk.
 
+    clock: of the process that uses it.
     fail_with: makes every commit fail until it is None again. Failed batches leave no trace.
     commit_s: virtual seconds that a commit takes; its batch becomes visible at the end.
     """
@@ -56,6 +57,10 @@ class MemoryEngine:
 
     def snapshot(self) -> _View:
         return _View(dict(self._view.entries))
+
+    def use(self, clock: Clock) -> None:
+        """Hands the engine to the process that follows on one that has died."""
+        self._clock = clock
 
     def close(self) -> None:
         """Nothing to give back; what was written stays for the next process."""

@@ -44,9 +44,6 @@ crashpoints.declare(
 # Remembered writes that travel with a partition: what fits a message of a few MB.
 REMEMBERED_MAX = 50_000
 
-# To tell a target that it may forget. If all are lost it finds out from the next move.
-ABANDON_ATTEMPTS = 3
-
 
 class MoveSource:
     """One attempt to move one partition away.
@@ -353,7 +350,6 @@ class MoveSource:
         if gate is not None:
             gate.open()
         self._note_abort(error)
-        abandon(self._state, self.move, self.partition_id)
 
     def _note_abort(self, error: KeyplaneError) -> None:
         """On disk, so that a late repetition of the call does not start the move again."""
@@ -403,22 +399,6 @@ class MoveSource:
         self._peer.close()
         self._shard.moving = False
         self._on_end(self)
-
-
-def abandon(state: NodeState, move: Move, partition_id: int) -> None:
-    """Tells the target of a move that was given up to forget it."""
-    request = pb.AbandonMoveRequest(
-        operation_id=move.operation_id, partition_id=partition_id, run=move.run
-    )
-    peer = Peer(state.config.moves, state.clock, state.transport, state.rng, move.peer.address)
-    peer.call(
-        "AbandonMove",
-        request,
-        pb.AbandonMoveResponse,
-        lambda _: None,
-        lambda _: None,
-        ABANDON_ATTEMPTS,
-    )
 
 
 def _milliseconds(seconds: float) -> int:

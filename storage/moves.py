@@ -6,7 +6,8 @@ from collections import OrderedDict
 
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.storage.v1 import storage_pb2 as pb
-from storage.move_source import MoveSource, abandon
+from storage.abandon import Abandoner
+from storage.move_source import MoveSource
 from storage.ownership import Holding, Move, NodeRef, State
 from storage.state import NodeState
 
@@ -18,6 +19,7 @@ class Moves:
         self._active: dict[int, MoveSource] = {}
         # Outcomes by operation and partition id, oldest first.
         self._ended: OrderedDict[tuple[str, int], pb.MovePartitionResponse] = OrderedDict()
+        self._abandoner = Abandoner(state)
         self._outcomes = state.metrics.counter(
             "storage_moves", "Moves away from this node that have ended, by outcome", "outcome"
         )
@@ -63,8 +65,8 @@ class Moves:
                 source = MoveSource(self._state, shard, move, self._end)
                 self._active[source.partition_id] = source
                 source.resume()
-            elif self._was_source(holding) and move.error is None:
-                abandon(self._state, move, holding.partition.partition_id)
+            elif self._was_source(holding):
+                self._abandoner.add(move, holding.partition.partition_id)
 
     def stop(self) -> None:
         """For a shutdown: leaves every move as a crash would, for the next start to deal with."""
@@ -129,8 +131,6 @@ class Moves:
             )
         run = holding.move.run + 1 if holding.move is not None else 1
         move = Move(request.operation_id, run, target)
-        if self._was_source(holding) and holding.move and holding.move.peer != target:
-            abandon(state, holding.move, partition_id)
         source = MoveSource(state, shard, move, self._end)
         self._active[partition_id] = source
         state.log.info("move begins", partition=partition_id, target=target.node_id, run=run)
@@ -144,7 +144,9 @@ class Moves:
             self._ended.popitem(last=False)
         outcome = "done" if source.phase == pb.MOVE_PHASE_DONE else "aborted"
         self._outcomes.inc(outcome)
-        if source.error is None:
+        if source.error is not None:
+            self._abandoner.add(source.move, source.partition_id)
+        else:
             self._fence_s.observe(source.fence_ms / 1000)
         self._state.log.info(
             "move ended",

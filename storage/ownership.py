@@ -281,9 +281,11 @@ class OwnershipTable:
             found.append((position, end))
         return found
 
-    def surplus_tombstones(self, most: int) -> list[int]:
-        """Ids of the longest retired partitions past `most`, which may be forgotten."""
-        surplus = len(self._retired) - most
+    def surplus_tombstones(self, most: int, arriving: int) -> list[int]:
+        """Ids of the longest retired partitions that may be forgotten, so that with as many more as
+        are `arriving` there are no more than `most`.
+        """
+        surplus = len(self._retired) + arriving - most
         oldest = list(self._retired)[: max(0, surplus)]
         return [each for each in oldest if self._holdings[each].released]
 
