@@ -152,17 +152,24 @@ class NodeWriter:
         def on_done(store: MemdsStore, _: MemdsOutcome) -> None:
             done(entry, store)
 
+        def on_kept(store: MemdsStore, _: MemdsOutcome) -> None:
+            done(entry, MemdsStore.STORED if store is MemdsStore.CONFLICT else store)
+
         value = found.values.get(entry.key)
         if value is None:
             self._node.add(entry.key, entry.value, on_done)
-            return
-        rank = entry.rank if value == entry.value else entry.rank_of(value)
-        if rank is not None and rank > entry.rank:
-            # Stored by somebody who knew more: the node needs nothing from us.
-            self._on_outranked(entry.key, rank)
-            done(entry, None)
+        elif value == entry.value:
+            # As much work as a change, puts it back if it has gone since, and disturbs no cas of
+            # a publisher with something newer.
+            self._node.add(entry.key, entry.value, on_kept)
         else:
-            self._node.cas(entry.key, entry.value, found.tokens[entry.key], on_done)
+            rank = entry.rank_of(value)
+            if rank is not None and rank > entry.rank:
+                # Stored by somebody who knew more: the node needs nothing from us.
+                self._on_outranked(entry.key, rank)
+                done(entry, None)
+            else:
+                self._node.cas(entry.key, entry.value, found.tokens[entry.key], on_done)
 
     def _write_marker(self, entries: Mapping[str, Entry]) -> None:
         complete = all(self._stored.get(key) is entry for key, entry in entries.items())
