@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.items import validate_item
-from keyplane.model.limits import BATCH_BYTES_MAX, BATCH_WRITE_ITEMS_MAX
+from keyplane.model.limits import BATCH_WRITE_ITEMS_MAX
 from keyplane.storage.v1 import storage_pb2 as storage
 from router.batch import check_count, check_distinct, misfit, send_part
 from router.context import RouterContext
@@ -38,9 +38,6 @@ def batch_write_item(
             for (table, each), token in zip(writes, tokens, strict=True)
         ]
         check_distinct([(place.table, place.op.key) for place in places])
-        if sum(len(place.op.put) for place in places) > BATCH_BYTES_MAX:
-            message = f"the items of a batch may have {BATCH_BYTES_MAX} bytes in all; send fewer"
-            raise KeyplaneError(Reason.BATCH_TOO_LARGE, message)
         _Run(context, exchange, places).start(known)
 
     context.with_tables(exchange, tables, send)
