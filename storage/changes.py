@@ -270,7 +270,7 @@ class Changes:
                 )
         retired = [
             state.ownership.serving(parent.partition.partition_id).become_retired(
-                operation_id, tuple(heirs), (state.node,)
+                operation_id, tuple(heirs)
             )
             for parent in parents
         ]

@@ -6,16 +6,18 @@ stubs). amulet-rocksdb has no batches and no sync; rocksdb-ng needs a compiler a
 librocksdb; easyrocks builds on rocksdict.
 
 The write-ahead log is always on, so an unsynced batch is in the operating system's hands when its
-write returns, and a synced one is on the device. A full disk makes RocksDB refuse writes and resume
-by itself within some five seconds of space being freed. After any other write error it stays
-read-only until the process is started again.
+write returns, and a synced one is on the device. A full disk makes RocksDB refuse writes; it
+resumes by itself some five seconds after as much as its write buffer has been freed. After any
+other write error it stays read-only until the process is started again.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import cast
 
 from rocksdict import (
     BlockBasedOptions,
@@ -109,10 +111,9 @@ class RocksEngine:
     def close(self) -> None:
         """Finishes the commits in hand, then closes the files."""
         self._committer.shutdown(wait=True)
-        try:
+        # After a write error RocksDB complains once more. Whatever was acknowledged is in its log.
+        with contextlib.suppress(Exception):
             self._db.close()
-        except Exception as error:
-            raise EngineError(f"close failed: {error}") from error
 
     def _hand_over(self, packed: WriteBatch, options: WriteOptions, on_done: _Done) -> None:
         self._handed_over += 1
@@ -212,16 +213,29 @@ class RocksSnapshot:
 
 
 def _scan(db: Rdict, start: bytes, end: bytes, backward: bool) -> Iterator[tuple[bytes, bytes]]:
+    """The lower bound is kept here: the binding takes a lower bound for an upper one."""
     if start >= end:
         return
     bounds = ReadOptions()
-    bounds.set_iterate_lower_bound(start)
     bounds.set_iterate_upper_bound(end)
     try:
-        # Without a key to begin at, an iterator stands at the end of its bounds it comes from.
-        yield from db.items(backwards=backward, read_opt=bounds)
+        if backward:
+            for key, value in _items(db, end, bounds, backward=True):
+                if key < start:
+                    return
+                yield key, value
+        else:
+            yield from _items(db, start, bounds, backward=False)
     except Exception as error:
         raise EngineError(f"scan failed: {error}") from error
+
+
+def _items(
+    db: Rdict, position: bytes, bounds: ReadOptions, backward: bool
+) -> Iterator[tuple[bytes, bytes]]:
+    """Raw mode has bytes only, which the binding's types cannot say."""
+    entries = db.items(backwards=backward, from_key=position, read_opt=bounds)
+    return cast(Iterator[tuple[bytes, bytes]], entries)
 
 
 def _pack(batch: Batch) -> WriteBatch:

@@ -295,31 +295,37 @@ class OwnershipTable:
         Follows successors through partitions that have retired here too, so what comes back covers
         the whole range (of a dropped one: nothing).
         """
-        hint = RouteHint()
         nodes = {self.node.node_id: self.node}
-        for partition in self._current(holding, nodes):
-            hint.partitions.append(partition.to_proto())
-        for node_id in sorted({partition.leader for partition in hint.partitions}):
-            if node_id in nodes:
-                hint.nodes.append(nodes[node_id].to_proto())
-        return hint
+        found: set[Partition] = set()
+        self._follow(holding, holding.partition, found, nodes)
+        partitions = sorted(found, key=lambda partition: partition.start)
+        leaders = {partition.leader for partition in partitions}
+        return RouteHint(
+            partitions=[partition.to_proto() for partition in partitions],
+            nodes=[nodes[node_id].to_proto() for node_id in sorted(leaders & nodes.keys())],
+        )
 
-    def _current(self, holding: Holding, nodes: dict[str, NodeRef]) -> list[Partition]:
-        if holding.state in (State.SERVING, State.HANDOVER):
-            return [holding.partition]
+    def _follow(
+        self, holding: Holding, wanted: Partition, found: set[Partition], nodes: dict[str, NodeRef]
+    ) -> None:
+        """Adds to `found` what serves the hashes of `wanted` since, starting at a holding."""
+        own = self.node
         if holding.receiving:
-            return [] if holding.before is None else self._current(holding.before, nodes)
-        found: list[Partition] = []
-        nodes.update((node.node_id, node) for node in holding.nodes)
-        for successor in holding.successors:
-            known = self._holdings.get(successor.partition_id)
-            if known is not None and known.receiving:
-                known = known.before
-            if known is None or known.partition.epoch < successor.epoch:
-                found.append(successor)
-            else:
-                found += self._current(known, nodes)
-        return found
+            if holding.before is not None:
+                self._follow(holding.before, wanted, found, nodes)
+        elif holding.live:
+            found.add(holding.partition)
+        else:
+            # What this node noted long ago says less about it than what it knows now.
+            nodes.update({node.node_id: node for node in holding.nodes} | {own.node_id: own})
+            for successor in filter(wanted.overlaps, holding.successors):
+                known = self._holdings.get(successor.partition_id)
+                if known is not None and known.receiving:
+                    known = known.before
+                if known is None or known.partition.epoch < successor.epoch:
+                    found.add(successor)
+                else:
+                    self._follow(known, wanted, found, nodes)
 
     def _drop(self, partition_id: int) -> None:
         holding = self._holdings.pop(partition_id, None)

@@ -325,8 +325,8 @@ class WriteQueue:
         self._uncertain.update(batch.writes)
         self._failure = KeyplaneError(
             Reason.NOT_SERVING,
-            f"the node cannot write to its disk ({error}); it goes on by itself soon after space"
-            " is freed on a full disk, otherwise repair the disk and start the node again",
+            f"the node cannot write to its disk ({error}): free some 100 MB if it is full, and the"
+            " node goes on by itself; otherwise repair the disk and start the node again",
             retry_after_s=self._config.probe_s_min,
         )
         self._refuse_all(self._failure)
