@@ -91,6 +91,9 @@ class _Run:
             self._finish()
 
     def _take(self, at: int, found: storage.GetResult) -> None:
+        if found.deferred:
+            self._leave(at)
+            return
         if not found.found:
             return
         self._bytes += len(found.item)

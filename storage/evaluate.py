@@ -11,7 +11,7 @@ from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.limits import ITEM_BYTES_MAX
 from keyplane.storage.v1 import storage_pb2 as pb
-from storage.stored import CLIENT_ID_BYTES, read_header, seal_item, token_key
+from storage.stored import CLIENT_ID_BYTES, StoredHeader, seal_item, token_key
 from storage.tokens import Remembered, TokenMemory
 
 # The router enforces DynamoDB's limit on an item's size; its encoding may be somewhat longer.
@@ -48,20 +48,18 @@ def check_write(op: pb.WriteOp) -> bytes:
 
 
 def recall(
-    op: pb.WriteOp, token: bytes, current: bytes | None, memory: TokenMemory, now: float
+    op: pb.WriteOp, token: bytes, stored: StoredHeader | None, memory: TokenMemory, now: float
 ) -> Remembered | None:
     """The answer of an earlier attempt of the same write, or None if there was none.
 
-    current: the stored entry. Raises KeyplaneError(RETRY_NOT_COVERED) when nobody can tell.
+    stored: of the item that is there. Raises KeyplaneError(RETRY_NOT_COVERED) when nobody can tell.
     """
     remembered = memory.find(token)
     if remembered is not None:
         return remembered
-    if current is not None:
-        header = read_header(current)
-        if header.token == token:
-            # What was there before it is forgotten; the version it made is not.
-            return Remembered(now, header.version, True)
+    if stored is not None and stored.token == token:
+        # What was there before it is forgotten; the version it made is not.
+        return Remembered(now, stored.version, True)
     if op.token.attempt == 0 or memory.covers(op.token.age_ms / 1000, now):
         return None
     raise KeyplaneError(
@@ -71,15 +69,16 @@ def recall(
     )
 
 
-def carry_out(op: pb.WriteOp, token: bytes, current: bytes | None, version: int) -> Outcome:
+def carry_out(op: pb.WriteOp, token: bytes, stored: StoredHeader | None, version: int) -> Outcome:
     """version: for the item, if it is written. Raises KeyplaneError(CONDITION_FAILED)."""
-    stored_version = 0 if current is None else read_header(current).version
+    existed = stored is not None
+    stored_version = stored.version if stored is not None else 0
     if op.HasField("condition"):
         _check_condition(op.condition, stored_version)
     if op.WhichOneof("action") == "put":
         sealed = seal_item(version, token, op.put)
-        return Outcome(version, current is not None, changed=True, value=sealed)
-    return Outcome(stored_version, current is not None, changed=current is not None)
+        return Outcome(version, existed, changed=True, value=sealed)
+    return Outcome(stored_version, existed, changed=existed)
 
 
 def _check_condition(condition: data.Condition, stored_version: int) -> None:

@@ -27,6 +27,7 @@ from storage.evaluate import carry_out, recall
 from storage.layout import progress_key
 from storage.records import encode_progress
 from storage.shard import Shard, TailEntry
+from storage.stored import read_header
 from storage.tokens import Remembered
 from wire.metrics import Metrics
 from wire.ports import Batch, Clock, Engine, EngineError, Reply, ReplyFn
@@ -280,13 +281,14 @@ class WriteQueue:
     ) -> pb.WriteResult:
         writes = group.batch.writes
         current = writes[key] if key in writes else self._engine.get(key)
+        stored = None if current is None else read_header(current)
         if token:
             before = group.remembered.get((shard, token))
             if before is None:
-                before = recall(operation, token, current, shard.tokens, now)
+                before = recall(operation, token, stored, shard.tokens, now)
             if before is not None:
                 return pb.WriteResult(version=before.version, existed=before.existed)
-        outcome = carry_out(operation, token, current, shard.version + 1)
+        outcome = carry_out(operation, token, stored, shard.version + 1)
         if outcome.changed:
             shard.version += 1
             writes[key] = outcome.value

@@ -22,7 +22,7 @@ from wire import crashpoints
 from wire.memory import MemoryNetwork, VirtualClock
 from wire.memory_process import MemoryProcess, step_through_deaths
 from wire.metrics import Metrics
-from wire.ports import Reply
+from wire.ports import MemdsNode, Reply
 
 TABLE = catalog.Table(
     table_id=7,
@@ -88,6 +88,8 @@ class StorageWorld:
         self.network = MemoryNetwork(self.clock)
         self.rng = random.Random(seed)
         self.members: dict[str, Member] = {}
+        # Memcached nodes of nodes that are started from here on.
+        self.memds: list[MemdsNode] = []
         self._transport = self.network.transport("test")
 
     # --- Nodes ---------------------------------------------------------------------------------
@@ -110,7 +112,7 @@ class StorageWorld:
             process.transport,
             process.server,
             member.engine,
-            [],
+            self.memds,
             member.metrics,
             random.Random(self.rng.getrandbits(32)),
             structlog.testing.CapturingLogger(),
