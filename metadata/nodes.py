@@ -24,15 +24,22 @@ _TERM_SHIFT = 32
 
 @dataclass(slots=True)
 class _Signs:
-    """Of life: when the node was last heard (`Clock.now()`), and its loads by partition id."""
+    """Of life.
+
+    heard_at: when the node was last heard, or was first waited for (`Clock.now()`).
+    present: heard since the store started, and since its last silence.
+    loads: by partition id, the longest unheard first.
+    """
 
     heard_at: float
     suspect: bool = False
+    present: bool = False
     loads: dict[int, PartitionLoad] = field(default_factory=dict)
 
 
 class NodeRegistry:
-    """on_return: called with a node id when the node is back after a silence."""
+    """on_return: called with a node id when the node is heard for the first time since the store
+    started, or since a silence: nobody knows what it has missed."""
 
     def __init__(
         self,
@@ -80,9 +87,10 @@ class NodeRegistry:
             signs.loads[load.partition_id] = load
         while len(signs.loads) > NODE_LOADS_MAX:
             del signs.loads[next(iter(signs.loads))]
-        if signs.suspect:
-            signs.suspect = False
-            self._changes += 1
+        self._changes += signs.suspect
+        returned = not signs.present
+        signs.suspect, signs.present = False, True
+        if returned:
             self._on_return(node_id)
         return True
 
@@ -97,6 +105,7 @@ class NodeRegistry:
                 signs.heard_at = max(signs.heard_at, now)
             elif not signs.suspect and now - signs.heard_at > self._config.node_silence_s:
                 signs.suspect = fallen_silent = True
+                signs.present = False
         self._changes += fallen_silent
 
     # --- Reading ---------------------------------------------------------------------------------

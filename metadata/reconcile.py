@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from keyplane.model.errors import KeyplaneError
-from metadata.kinds.dropping import drop_question
+from metadata.kinds.dropping import drop_question, drops_table
 from metadata.kinds.script import World
 from metadata.kinds.update_table import TOLERATED, update_question
 from metadata.peers import Question
-from metadata.plans import Kind
 
 
 class Reconciler:
@@ -47,17 +46,12 @@ class Reconciler:
         self._world.peers.ask_all(list(self._news(node_id)), told, TOLERATED)
 
     def _news(self, node_id: str) -> Iterator[Question]:
-        """Tables that operations are busy with are left to those."""
         catalog = self._world.catalog
-        busy = {
-            operation.table_id
-            for operation in catalog.active.values()
-            if operation.kind in (Kind.CREATE_TABLE, Kind.DELETE_TABLE)
+        doomed = {
+            operation.table_id for operation in catalog.active.values() if drops_table(operation)
         }
         for table in catalog.tables.values():
-            if table.table_id in busy:
-                continue
-            if table.deleted:
+            if table.deleted or table.table_id in doomed:
                 yield drop_question(node_id, table)
             elif table.active:
                 yield update_question(node_id, table)

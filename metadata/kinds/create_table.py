@@ -21,6 +21,7 @@ from metadata.kinds.script import (
     Abort,
     Advance,
     OnOutcome,
+    Retry,
     Script,
     World,
     after_error,
@@ -159,7 +160,12 @@ def _gives_up(operation: Operation, error: KeyplaneError, perhaps_done: bool) ->
 
 
 def _cancel(world: World, operation: Operation, on_outcome: OnOutcome) -> None:
-    on_outcome(Abort(cancelled()))
+    if _plan(operation).undo_reason:
+        on_outcome(
+            Retry(KeyplaneError(Reason.ILLEGAL_TRANSITION, "it is being taken back already"))
+        )
+    else:
+        on_outcome(Abort(cancelled()))
 
 
 def _plan(operation: Operation) -> CreatePlan:

@@ -239,9 +239,12 @@ class World:
     def check(self) -> None:
         """The storage nodes serve what the map says, and the database holds what memory does."""
         in_maps = [each for map_ in self.core.catalog.maps.values() for each in map_.partitions()]
-        assert self.fleet.serving() == sorted(in_maps, key=lambda each: (each.table_id, each.start))
+        in_maps.sort(key=lambda each: (each.table_id, each.start))
+        assert self.fleet.serving() == in_maps, (self.fleet.serving(), in_maps)
         assert all(count == 1 for count in self.fleet.deeds.values()), self.fleet.deeds
-        assert describe(self.core.catalog) == describe(self.reread())
+        in_memory, in_database = describe(self.core.catalog), describe(self.reread())
+        for what, held in in_memory.items():
+            assert held == in_database[what], what
 
     def reread(self) -> Catalog:
         """What a store that started now would know. Takes the database over to find out."""

@@ -272,7 +272,11 @@ def test_a_creation_under_way_can_be_cancelled(world: World) -> None:
     world.fleet.nodes["c"].refuse["OpenPartitions"] = KeyplaneError(Reason.OVERLOADED, "not now")
     operation = world.create("more", 3)
     world.run(1)
+    world.fleet.nodes["c"].refuse["DropTable"] = KeyplaneError(Reason.OVERLOADED, "not now")
     world.cancel(operation.operation_id)
+    again = refused(lambda: world.cancel(operation.operation_id))
+    assert again.reason is Reason.ILLEGAL_TRANSITION
+    world.fleet.nodes["c"].refuse.clear()
     assert world.finish(operation).reason == "CANCELLED"
     assert {each.table_id for each in world.fleet.serving()} == {1}
     world.check()
