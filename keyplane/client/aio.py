@@ -24,6 +24,7 @@ from keyplane.client.core import (
     query_request,
     scan_request,
 )
+from keyplane.client.errors import InvalidRequest
 from keyplane.client.requests import (
     Attributes,
     Delete,
@@ -34,7 +35,7 @@ from keyplane.client.requests import (
     condition,
     sort_range,
 )
-from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.errors import Reason
 from keyplane.route.v1 import route_pb2 as route
 
 
@@ -239,7 +240,7 @@ class AsyncClient:
     async def _run(self, call: Call[T]) -> T:
         while True:
             if self._closed:
-                raise KeyplaneError(Reason.INVALID_ARGUMENT, "the client is closed")
+                raise InvalidRequest(Reason.INVALID_ARGUMENT, "the client is closed")
             step = call.next(time.monotonic())
             if isinstance(step, Wait):
                 await asyncio.sleep(step.seconds)

@@ -9,11 +9,11 @@ from keyplane.client import requests
 from keyplane.client.batch import BatchGetCall, BatchWriteCall
 from keyplane.client.call import Call, CallContext, Method
 from keyplane.client.config import ClientConfig
+from keyplane.client.errors import InvalidRequest
 from keyplane.client.pool import Rng, RouterPool
-from keyplane.client.requests import Attributes, Delete, Item, Page, Put
+from keyplane.client.requests import Attributes, Delete, Item, Page, Put, to_item
 from keyplane.data.v1 import data_pb2 as data
-from keyplane.model.errors import KeyplaneError, Reason
-from keyplane.model.items import to_item
+from keyplane.model.errors import Reason
 from keyplane.model.retry import RetryBudget
 from keyplane.route.v1 import route_pb2 as route
 
@@ -48,11 +48,13 @@ class ClientCore:
     ) -> None:
         """routers: `host:port` each. client_id: CLIENT_ID_BYTES that no other client has."""
         if isinstance(routers, str):
-            raise KeyplaneError(
+            raise InvalidRequest(
                 Reason.INVALID_ARGUMENT, f"routers is a list of addresses: [{routers!r}]"
             )
         if len(client_id) != CLIENT_ID_BYTES:
-            raise KeyplaneError(Reason.INVALID_ARGUMENT, f"a client id has {CLIENT_ID_BYTES} bytes")
+            raise InvalidRequest(
+                Reason.INVALID_ARGUMENT, f"a client id has {CLIENT_ID_BYTES} bytes"
+            )
         self.pool = RouterPool(routers, config, rng)
         budget = RetryBudget(config.retry_ratio, config.retry_floor_per_s, config.retry_burst, now)
         self._context = CallContext(config, self.pool, budget, rng)

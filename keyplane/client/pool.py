@@ -15,6 +15,7 @@ from statistics import median
 from typing import Protocol
 
 from keyplane.client.config import ClientConfig
+from keyplane.client.errors import InvalidRequest
 from keyplane.model.errors import KeyplaneError, Reason
 
 # Routers one client may be given. Each is one connection.
@@ -102,10 +103,10 @@ class RouterPool:
     """The routers of one client. Not thread-safe: its owner takes care of that."""
 
     def __init__(self, addresses: Sequence[str], config: ClientConfig, rng: Rng) -> None:
-        """Raises KeyplaneError(INVALID_ARGUMENT) without a router, or with too many."""
+        """Raises InvalidRequest without a router, or with too many."""
         unique = list(dict.fromkeys(addresses))
         if not 1 <= len(unique) <= ROUTERS_MAX:
-            raise KeyplaneError(
+            raise InvalidRequest(
                 Reason.INVALID_ARGUMENT,
                 f"a client needs 1 to {ROUTERS_MAX} router addresses, not {len(unique)}",
             )

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
+from keyplane.client.errors import InvalidRequest, typed
 from keyplane.data.v1 import data_pb2 as data
+from keyplane.model import items as model_items
 from keyplane.model.errors import KeyplaneError, Reason
-from keyplane.model.items import from_item, to_item
+from keyplane.model.items import from_item
 
 # An item or a key: attribute name to a value that `keyplane.model.items` can hold.
 Item: TypeAlias = dict[str, Any]
@@ -41,8 +43,16 @@ class Delete:
     key: Attributes
 
 
+def to_item(values: Attributes) -> data.Item:
+    """Raises InvalidRequest for what no item can hold; see `keyplane.model.items.to_item`."""
+    try:
+        return model_items.to_item(values)
+    except KeyplaneError as error:
+        raise typed(error) from None
+
+
 def condition(if_exists: bool | None, if_version: int | None) -> data.Condition | None:
-    """Raises KeyplaneError(INVALID_ARGUMENT) if both are given."""
+    """Raises InvalidRequest if both are given."""
     if if_exists is not None and if_version is not None:
         raise _invalid("if_version says that the item exists; leave if_exists out")
     if if_exists is not None:
@@ -89,7 +99,7 @@ def sort_range(
 ) -> data.SortKeyRange | None:
     """Bounds on the sort key; None without any.
 
-    Raises KeyplaneError(INVALID_ARGUMENT) for two lower or two upper bounds.
+    Raises InvalidRequest for two lower or two upper bounds.
     """
     if gt is not None and gte is not None:
         raise _invalid("gt and gte are both lower bounds; give one")
@@ -131,4 +141,4 @@ def page(response: data.QueryResponse | data.ScanResponse) -> Page:
 
 
 def _invalid(message: str) -> KeyplaneError:
-    return KeyplaneError(Reason.INVALID_ARGUMENT, message)
+    return InvalidRequest(Reason.INVALID_ARGUMENT, message)

@@ -24,6 +24,7 @@ from keyplane.client.core import (
     query_request,
     scan_request,
 )
+from keyplane.client.errors import InvalidRequest
 from keyplane.client.requests import (
     Attributes,
     Delete,
@@ -34,7 +35,7 @@ from keyplane.client.requests import (
     condition,
     sort_range,
 )
-from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.errors import Reason
 from keyplane.route.v1 import route_pb2 as route
 
 
@@ -299,11 +300,11 @@ class Client:
 
     def _check_usable(self) -> None:
         if self._closed:
-            raise KeyplaneError(Reason.INVALID_ARGUMENT, "the client is closed")
+            raise InvalidRequest(Reason.INVALID_ARGUMENT, "the client is closed")
         if os.getpid() != self._pid:
             # Two processes with one client id would give their writes the same tokens.
             message = "a client does not survive a fork; make one in the child process"
-            raise KeyplaneError(Reason.INVALID_ARGUMENT, message)
+            raise InvalidRequest(Reason.INVALID_ARGUMENT, message)
 
     def _probe(self, router: str) -> None:
         method = self._method(router, HEALTH)

@@ -70,9 +70,15 @@ def belonging_to(cluster_id: str) -> list[tuple[str, psutil.Process]]:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """False also for a zombie: it has ended, and only its parent's `wait` is missing."""
+    """False also for a zombie: it has ended, and only its parent's `wait` is missing.
+
+    Unless it has threads left. The first thread of a killed process may be a zombie while others
+    are still on their way out, and the last of them closes its ports.
+    """
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return process.num_threads() > 1
+        return process.is_running()
     except psutil.NoSuchProcess:
         return False
 
