@@ -19,14 +19,12 @@ from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.partition import Partition
 from keyplane.model.retry import Backoff
 from keyplane.storage.v1 import storage_pb2 as pb
-from storage.digest import Digest
-from storage.move_stream import Chunk, MoveStream
+from storage.move_stream import Chunk, MoveStream, milliseconds
 from storage.ownership import Move, State
 from storage.peer import Peer
 from storage.records import put_holding
 from storage.shard import Shard
 from storage.state import NodeState
-from storage.stored import CLIENT_ID_BYTES
 from storage.writes import Step
 from wire import crashpoints
 from wire.ports import Batch, EngineError
@@ -40,9 +38,6 @@ crashpoints.declare(
     "storage.move.handover",
     "storage.move.retired",
 )
-
-# Remembered writes that travel with a partition: what fits a message of a few MB.
-REMEMBERED_MAX = 50_000
 
 
 class MoveSource:
@@ -155,10 +150,15 @@ class MoveSource:
         self._send(stream, chunk, lambda: self._later(pause_s, lambda: self._send_snapshot(stream)))
 
     def _send_tail(self, stream: MoveStream) -> None:
-        if stream.tail_writes <= self._config.fence_lag_writes:
-            self._between_requests(lambda: self._fence(stream))
-        else:
+        """Then the tokens, as far as there are any yet, and fences when little is left to send."""
+        if stream.tail_writes > self._config.fence_lag_writes:
             self._send(stream, stream.take_tail(), lambda: self._send_tail(stream))
+            return
+        tokens = stream.take_remembered(self._state.clock.now())
+        if tokens is not None:
+            self._send(stream, tokens, lambda: self._send_tail(stream))
+        else:
+            self._between_requests(lambda: self._fence(stream))
 
     def _send(self, stream: MoveStream, chunk: Chunk, then: Callable[[], None]) -> None:
         self._chunks += 1
@@ -168,6 +168,7 @@ class MoveSource:
             chunk=self._chunks,
             entries=chunk.entries,
             run=self.move.run,
+            remembered=chunk.remembered,
         )
 
         def sent(_: pb.ReceiveItemsResponse) -> None:
@@ -210,27 +211,20 @@ class MoveSource:
         if stream.tail_writes:
             self._send(stream, stream.take_tail(), lambda: self._send_rest(stream))
         else:
-            self._confirm(stream.digest)
+            self._confirm(stream)
 
-    def _confirm(self, digest: Digest) -> None:
+    def _confirm(self, stream: MoveStream) -> None:
         now = self._state.clock.now()
-        remembered, since = self._shard.tokens.newest(REMEMBERED_MAX)
         request = pb.ConfirmMoveRequest(
             operation_id=self.move.operation_id,
             partition_id=self.partition_id,
-            item_count=digest.count,
-            digest=digest.to_bytes(),
+            item_count=stream.digest.count,
+            digest=stream.digest.to_bytes(),
             last_version=self._shard.version,
-            memory_covers_ms=_milliseconds(now - since),
+            remembered=stream.take_last_remembered(now),
+            memory_covers_ms=milliseconds(now - self._shard.tokens.covers_since),
             run=self.move.run,
         )
-        for token, result in remembered:
-            request.remembered.add(
-                client_id=token[:CLIENT_ID_BYTES],
-                sequence=int.from_bytes(token[CLIENT_ID_BYTES:], "big"),
-                result=pb.WriteResult(version=result.version, existed=result.existed),
-                age_ms=_milliseconds(now - result.done_at),
-            )
         self._call("ConfirmMove", request, pb.ConfirmMoveResponse, lambda _: self._hand_over())
 
     # --- The point of no return, and after -----------------------------------------------------
@@ -399,8 +393,3 @@ class MoveSource:
         self._peer.close()
         self._shard.moving = False
         self._on_end(self)
-
-
-def _milliseconds(seconds: float) -> int:
-    """Rounded down; endless becomes the most that the field holds."""
-    return int(min(seconds * 1000, 2**63))

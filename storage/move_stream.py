@@ -1,23 +1,29 @@
-"""What a move sends: a snapshot of the partition, then the writes made since, in chunks.
+"""What a move sends: a snapshot of the partition, the writes made since, and the write tokens.
 
 The digest is kept of what the target will hold once it has received all that was taken from here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from keyplane.storage.v1 import storage_pb2 as pb
 from storage.digest import Digest
 from storage.layout import split_item_key
 from storage.shard import Shard, Tail
+from storage.stored import CLIENT_ID_BYTES
+from storage.tokens import Remembered
 from wire.ports import Engine, Snapshot
+
+# Remembered writes in one chunk: a few milliseconds of work at either end.
+CHUNK_TOKENS = 2_000
 
 
 class Chunk(NamedTuple):
-    entries: list[pb.StoredEntry]
-    data_bytes: int
+    entries: Sequence[pb.StoredEntry] = ()
+    data_bytes: int = 0
+    remembered: Sequence[pb.RememberedWrite] = ()
 
 
 class MoveStream:
@@ -31,6 +37,9 @@ class MoveStream:
         self._snapshot: Snapshot | None = engine.snapshot()
         self._entries: Iterator[tuple[bytes, bytes]] = self._snapshot.scan(*shard.item_range())
         self._tail = shard.tail = Tail()
+        # When the youngest of the tokens that were sent was done.
+        self._remembered_until = float("-inf")
+        self._tokens: list[tuple[bytes, Remembered]] | None = None
         self.digest = Digest()
 
     @property
@@ -72,6 +81,21 @@ class MoveStream:
         tail.data_bytes -= size
         return Chunk(entries, size)
 
+    def take_remembered(self, now: float) -> Chunk | None:
+        """The next part of the tokens remembered when this was first called, or None at its end."""
+        if self._tokens is None:
+            self._tokens = self._shard.tokens.since(self._remembered_until)
+        taken, self._tokens = self._tokens[:CHUNK_TOKENS], self._tokens[CHUNK_TOKENS:]
+        if not taken:
+            return None
+        self._remembered_until = taken[-1][1].done_at
+        return Chunk(remembered=[_remembered(token, result, now) for token, result in taken])
+
+    def take_last_remembered(self, now: float) -> list[pb.RememberedWrite]:
+        """Those that have come since, once no more can."""
+        last = self._shard.tokens.since(self._remembered_until)
+        return [_remembered(token, result, now) for token, result in last]
+
     def close(self) -> None:
         self._close_snapshot()
         self._shard.tail = None
@@ -81,6 +105,20 @@ class MoveStream:
         if self._snapshot is not None:
             self._snapshot.close()
             self._snapshot = None
+
+
+def milliseconds(seconds: float) -> int:
+    """Rounded down; endless becomes the most that a field holds."""
+    return int(min(seconds * 1000, 2**63))
+
+
+def _remembered(token: bytes, result: Remembered, now: float) -> pb.RememberedWrite:
+    return pb.RememberedWrite(
+        client_id=token[:CLIENT_ID_BYTES],
+        sequence=int.from_bytes(token[CLIENT_ID_BYTES:], "big"),
+        result=pb.WriteResult(version=result.version, existed=result.existed),
+        age_ms=milliseconds(now - result.done_at),
+    )
 
 
 def _entry(key: bytes, value: bytes | None) -> pb.StoredEntry:

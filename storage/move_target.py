@@ -7,7 +7,7 @@ so only its word (activate, abandon, or a later attempt) ends the wait.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -44,6 +44,8 @@ class _Arrival:
     heard_at: float
     chunks: int = 0
     digest: Digest = field(default_factory=Digest)
+    # Tokens by when they were used on this node's clock, oldest first, until they are complete.
+    remembered: list[tuple[bytes, Remembered]] = field(default_factory=list)
     tokens: TokenMemory | None = None
 
 
@@ -98,6 +100,7 @@ class MoveTarget:
                 arrival.heard_at = state.clock.now()
                 arrival.chunks = request.chunk
                 arrival.digest = digest
+                arrival.remembered += self._remembered(request.remembered)
                 answer.ok(pb.ReceiveItemsResponse())
 
             return Step(batch, apply, sync=False)
@@ -133,7 +136,7 @@ class MoveTarget:
 
             def apply() -> None:
                 state.ownership.install([confirmed])
-                arrival.tokens = self._remember(request)
+                arrival.tokens = self._memory(arrival, request)
                 crashpoints.crashpoint("storage.move.confirmed")
                 answer.ok(pb.ConfirmMoveResponse())
 
@@ -158,13 +161,13 @@ class MoveTarget:
             if not _is_of(holding, request):
                 raise _foreign(request)
             serving = holding.become_serving()
+            progress = load_progress(state.engine, request.partition_id)
             batch = Batch()
             put_holding(batch, serving)
 
             def apply() -> None:
                 state.ownership.install([serving])
                 arrival = self._arrivals.pop(request.partition_id, None)
-                progress = load_progress(state.engine, request.partition_id)
                 state.open_shard(serving, progress, arrival.tokens if arrival else None)
                 crashpoints.crashpoint("storage.move.activated")
                 answer.ok(response)
@@ -321,16 +324,23 @@ class MoveTarget:
             digest.replace(key, old, value)
             batch.writes[key] = value
 
-    def _remember(self, request: pb.ConfirmMoveRequest) -> TokenMemory:
+    def _remembered(
+        self, writes: Iterable[pb.RememberedWrite]
+    ) -> Iterator[tuple[bytes, Remembered]]:
         now = self._state.clock.now()
-        covers_since = now - request.memory_covers_ms / 1000
+        for write in writes:
+            if len(write.client_id) == CLIENT_ID_BYTES:
+                token = token_key(write.client_id, write.sequence)
+                done_at = now - write.age_ms / 1000
+                yield token, Remembered(done_at, write.result.version, write.result.existed)
+
+    def _memory(self, arrival: _Arrival, request: pb.ConfirmMoveRequest) -> TokenMemory:
+        """The source's memory, and since when it is complete."""
+        covers_since = self._state.clock.now() - request.memory_covers_ms / 1000
         memory = TokenMemory(covers_since, self._state.token_budget)
-        for each in request.remembered:
-            if len(each.client_id) == CLIENT_ID_BYTES:
-                memory.remember(
-                    token_key(each.client_id, each.sequence),
-                    Remembered(now - each.age_ms / 1000, each.result.version, each.result.existed),
-                )
+        for token, result in (*arrival.remembered, *self._remembered(request.remembered)):
+            memory.remember(token, result)
+        arrival.remembered = []
         return memory
 
     def _forget(self, holding: Holding, then: Callable[[], None]) -> Step:

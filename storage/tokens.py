@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from heapq import merge as merge_sorted
+from itertools import takewhile
 from typing import NamedTuple
 
 # Clocks of client and node run at their own rates, and a retry is on its way for a while: it must
@@ -96,14 +97,13 @@ class TokenMemory:
         joined._shrink()
         return joined
 
-    def newest(self, count: int) -> tuple[list[tuple[bytes, Remembered]], float]:
-        """Up to `count` entries, oldest first, and since when these are complete."""
-        dropped = max(0, len(self._entries) - count)
-        entries = list(self._entries.items())
-        since = self._covers_since
-        if dropped:
-            since = max(since, entries[dropped - 1][1].done_at)
-        return entries[dropped:], since
+    def since(self, when: float) -> list[tuple[bytes, Remembered]]:
+        """What was done at `when` or later, oldest first."""
+        found = list(
+            takewhile(lambda entry: entry[1].done_at >= when, reversed(self._entries.items()))
+        )
+        found.reverse()
+        return found
 
     def _shrink(self) -> None:
         while len(self._entries) > self._budget.each:

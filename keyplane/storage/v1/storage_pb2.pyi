@@ -1082,6 +1082,7 @@ class ReceiveItemsRequest(_message.Message):
     CHUNK_FIELD_NUMBER: _builtins.int
     ENTRIES_FIELD_NUMBER: _builtins.int
     RUN_FIELD_NUMBER: _builtins.int
+    REMEMBERED_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
     partition_id: _builtins.int
     chunk: _builtins.int
@@ -1089,6 +1090,10 @@ class ReceiveItemsRequest(_message.Message):
     run: _builtins.int
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoredEntry]: ...
+    @_builtins.property
+    def remembered(self) -> _containers.RepeatedCompositeFieldContainer[Global___RememberedWrite]:
+        """Most remembered writes come before the fence; only the last ones are left for ConfirmMove."""
+
     def __init__(
         self,
         *,
@@ -1097,10 +1102,11 @@ class ReceiveItemsRequest(_message.Message):
         chunk: _builtins.int = ...,
         entries: _abc.Iterable[Global___StoredEntry] | None = ...,
         run: _builtins.int = ...,
+        remembered: _abc.Iterable[Global___RememberedWrite] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "entries", b"entries", "operation_id", b"operation_id", "partition_id", b"partition_id", "run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "entries", b"entries", "operation_id", b"operation_id", "partition_id", b"partition_id", "remembered", b"remembered", "run", b"run"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -141,11 +141,9 @@ def test_partitions_share_the_nodes_bound_on_tokens() -> None:
     assert [token for token, _ in memory] == [b"\x07", b"x"]
 
 
-def test_the_newest_entries_are_complete_from_where_they_begin() -> None:
+def test_what_was_done_since_is_found_from_the_end() -> None:
     memory = TokenMemory(1.0, TokenBudget(total=100, each_max=100))
     for number in range(2, 6):
         memory.remember(bytes([number]), Remembered(float(number), number, False))
-    entries, since = memory.newest(2)
-    assert [token for token, _ in entries] == [b"\x04", b"\x05"]
-    assert since == 3.0
-    assert memory.newest(10)[1] == 1.0
+    assert [token for token, _ in memory.since(4.0)] == [b"\x04", b"\x05"]
+    assert memory.since(6.0) == []
