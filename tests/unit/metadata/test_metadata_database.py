@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import resource
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from database_faults import broken_after_commit, full_disk, locked
 from metadata_world import World, describe, refused
-from sqlalchemy import Connection, Engine, create_engine, event, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy import create_engine, text
 
 from keyplane.metadata.v1 import metadata_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
@@ -27,42 +23,6 @@ def world(tmp_path: Path) -> World:
     world = World(tmp_path)
     world.done(world.create())
     return world
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Another program holds the database's write lock."""
-    other = sqlite3.connect(path, isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        other.execute("ROLLBACK")
-        other.close()
-
-
-@contextmanager
-def full_disk() -> Iterator[None]:
-    """No file of this process can grow any more."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@contextmanager
-def broken_after_commit() -> Iterator[None]:
-    """The next commit is made, and the connection breaks before its answer."""
-
-    def commit(connection: Connection) -> None:
-        event.remove(Engine, "commit", commit)
-        connection.connection.commit()
-        raise OperationalError("COMMIT", {}, Exception("the connection broke"))
-
-    event.listen(Engine, "commit", commit)
-    yield
 
 
 def test_a_locked_database_changes_nothing_and_is_found_again(world: World, tmp_path: Path) -> None:
