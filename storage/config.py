@@ -38,6 +38,9 @@ class MoveConfig:
     tail_bytes_max: int = 64 << 20
     # Fence once no more than this many writes are left to send.
     fence_lag_writes: int = 64
+    # Where so few are never left, because more come with every chunk: fence after so many chunks of
+    # the tail all the same, if what is left fits one more.
+    tail_rounds_max: int = 20
     # Before the point of no return: requests wait at most so long, then the move is aborted.
     fence_s_max: float = 2.0
     # Requests that may wait at one fenced partition. More are refused with NOT_SERVING.

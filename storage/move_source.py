@@ -74,6 +74,8 @@ class MoveSource:
         self._activations = 0
         self._stream: MoveStream | None = None
         self._chunks = 0
+        # Chunks of the tail among them.
+        self._rounds = 0
         # The step past which it cannot be aborted is in the write queue.
         self._committed = False
 
@@ -151,7 +153,10 @@ class MoveSource:
 
     def _send_tail(self, stream: MoveStream) -> None:
         """Then the tokens, as far as there are any yet, and fences when little is left to send."""
-        if stream.tail_writes > self._config.fence_lag_writes:
+        config = self._config
+        settled = self._rounds >= config.tail_rounds_max and stream.tail_bytes <= config.chunk_bytes
+        if stream.tail_writes > config.fence_lag_writes and not settled:
+            self._rounds += 1
             self._send(stream, stream.take_tail(), lambda: self._send_tail(stream))
             return
         tokens = stream.take_remembered(self._state.clock.now())

@@ -276,6 +276,28 @@ def test_what_cannot_wait_for_the_end_of_the_fence_is_refused(world: StorageWorl
     assert len(refused) == 200
 
 
+def test_a_move_ends_even_if_writes_come_as_fast_as_they_are_sent(world: StorageWorld) -> None:
+    """More than the fence's lag arrives with every round trip; in the end it fences regardless."""
+    world.start("s3", moves=MoveConfig(fence_lag_writes=1))
+    world.network.latency_s = 0.01
+    world.move("s1", (1, 1), "s3")
+    world.run_until(lambda: world.move("s1", (1, 1), "s3").phase == pb.MOVE_PHASE_DONE)
+    load = Load(world, writers=50)
+    back = pb.MovePartitionRequest(
+        operation_id="back",
+        partition_id=1,
+        epoch=2,
+        target=catalog.Node(node_id="s1", address="s1:1"),
+    )
+    phase = 0
+    while phase not in ENDED:
+        phase = world.call("s3", "MovePartition", back).phase
+    assert phase == pb.MOVE_PHASE_DONE
+    load.stop()
+    world.run_for(3)
+    load.verify()
+
+
 def test_cancelling_gives_up_before_the_point_of_no_return(world: StorageWorld) -> None:
     world.move("s1", (1, 1), "s2")
     cancel = pb.CancelMoveRequest(operation_id="move", partition_id=1)
