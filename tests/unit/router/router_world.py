@@ -25,6 +25,7 @@ from keyplane.route.v1 import route_pb2 as route
 from router.config import RouterConfig
 from router.core import RouterCore
 from wire.memory import MemoryDisk, MemoryNetwork, VirtualClock
+from wire.memory_process import MemoryProcess
 from wire.metrics import Counter, Metrics
 from wire.ports import Reply
 
@@ -149,19 +150,21 @@ class World:
         )
         self.publisher.start()
         self.router: RouterCore | None = None
+        self.process: MemoryProcess | None = None
 
     def start_router(self, seeds: Iterable[str] = (), boot_s: float = 1.0) -> RouterCore:
         """Starts the router, in the place of an earlier one, and lets it boot."""
-        if self.network.find("router-1:7000") is not None:
-            self.network.remove("router-1:7000")
+        if self.process is not None:
+            self.process.kill()
+        self.process = process = MemoryProcess(self.network, "router-1:7000")
         config = self._config or RouterConfig(seeds=tuple(seeds))
         self.metrics = Metrics()
         self.router = RouterCore(
             config,
             ReaderConfig(CLUSTER),
-            self.clock,
-            self.network.transport("router-1"),
-            self.network.server("router-1:7000"),
+            process.clock,
+            process.transport,
+            process.server,
             self.memds,
             self.disk,
             self._rng,
