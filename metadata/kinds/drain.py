@@ -47,7 +47,9 @@ def begin(world: World, catalog: Catalog, request: pb.DrainNodeRequest) -> Decis
                 )
         require_reachable(world.registry, node.node_id)
         total = len(catalog.led_by(node.node_id))
-        if total and nodes_by_room(catalog, world.registry) == [node.node_id]:
+        # Even if it leads none now: a table that is being created may still bring it some.
+        others = [each for each in catalog.nodes if each != node.node_id]
+        if not any(world.registry.is_up(each) for each in others):
             raise KeyplaneError(
                 Reason.NO_STORAGE_NODES,
                 f"there is no other node that could take the partitions of {node.node_id!r}; "
@@ -102,7 +104,7 @@ def _drain(world: World, operation: Operation, on_outcome: OnOutcome) -> None:
     elif len(moving) < world.config.drain_moves_max and _may_start(world, operation):
         on_outcome(Advance(started))
     else:
-        on_outcome(Again(world.config.move_poll_s, _progress(catalog, operation)))
+        on_outcome(Again(world.config.move_poll_s, _progress(world, catalog, operation)))
 
 
 def _may_start(world: World, operation: Operation) -> bool:
@@ -134,7 +136,7 @@ def _start_moves(world: World, catalog: Catalog, operation: Operation) -> Change
             parent=operation.operation_id,
         )
         moves.append(replace(move, sequence=move.sequence + len(moves)))
-    running = operation.become_running(world.now, progress=_progress(catalog, operation))
+    running = operation.become_running(world.now, progress=_progress(world, catalog, operation))
     return Change(counted(catalog.counters, operations=len(moves)), operations=(running, *moves))
 
 
@@ -165,10 +167,12 @@ def _creates_on(operation: Operation, node_id: str) -> bool:
     return isinstance(operation.plan, CreatePlan) and node_id in operation.plan.node_ids
 
 
-def _progress(catalog: Catalog, operation: Operation) -> str:
+def _progress(world: World, catalog: Catalog, operation: Operation) -> str:
     total = _plan(operation).total
     left = len(catalog.led_by(operation.node_id))
-    return f"{max(0, total - left)} of {total} partitions moved"
+    moved = f"{max(0, total - left)} of {total} partitions moved"
+    has_target = any(world.registry.is_up(node_id) for node_id in catalog.nodes)
+    return moved if has_target else f"{moved}; waiting for a node that is up"
 
 
 def _abort(world: World, catalog: Catalog, operation: Operation, error: KeyplaneError) -> Change:

@@ -337,6 +337,14 @@ def test_the_last_node_cannot_be_drained(tmp_path: Path) -> None:
     assert refused(lambda: world.drain("a")).reason is Reason.NO_STORAGE_NODES
 
 
+def test_nodes_cannot_all_be_drained(world: World) -> None:
+    """Even if they are empty: one that is up must remain. d is dead and e is drained already."""
+    world.done(world.delete())
+    world.drain("a")
+    world.drain("b")
+    assert refused(lambda: world.drain("c")).reason is Reason.NO_STORAGE_NODES
+
+
 def test_a_table_needs_a_node(tmp_path: Path) -> None:
     world = World(tmp_path, nodes=[])
     assert refused(lambda: world.create()).reason is Reason.NO_STORAGE_NODES
