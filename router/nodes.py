@@ -24,6 +24,11 @@ class StorageNodes:
     def __len__(self) -> int:
         return len(self._nodes)
 
+    @property
+    def has_directory(self) -> bool:
+        """Whether all nodes are known, and not just those that somebody has named."""
+        return self._version > 0
+
     def address(self, node_id: str) -> str | None:
         node = self._nodes.get(node_id)
         return node.address if node is not None else None

@@ -135,21 +135,22 @@ class Search:
     def _judge(self, name: str, absent: bool, tally: Tally) -> None:
         """Nobody knows the table: decides whether that means that there is none.
 
-        It does if MemDS is complete and has no such table, or if every storage node has said so.
-        Silence means nothing.
+        It does if MemDS is complete and has no such table, or if every storage node there is has
+        said so. Silence means nothing.
         """
         if name in tally.deleted:
             self._tables.bury(name)
             return
-        if absent or (tally.answered and not tally.silent):
+        if absent or (tally.of_all and not tally.silent):
             error = KeyplaneError(
                 Reason.TABLE_NOT_FOUND, f"there is no table {name!r}; create it first"
             )
         else:
             error = KeyplaneError(
                 Reason.NO_ROUTE,
-                f"nobody can say where table {name!r} lives: MemDS gave no usable answer, and"
-                f" {tally.silent} of {tally.silent + tally.answered} storage nodes none at all",
+                f"nobody can say where table {name!r} lives: MemDS gave no usable answer, and of"
+                f" the storage nodes that are known {tally.answered} do not serve it and"
+                f" {tally.silent} do not answer",
             )
         until = self._clock.now() + self._config.absent_reuse_s
         self._verdicts.pop(name, None)

@@ -21,8 +21,12 @@ DESCRIBE = "/keyplane.storage.v1.StorageService/DescribePartitions"
 
 @dataclass(slots=True)
 class Tally:
-    """How one survey went. Nodes that answered, nodes that did not, and tables named as deleted."""
+    """How one survey went. Nodes that answered, nodes that did not, and tables named as deleted.
 
+    of_all: every storage node there is was asked, so that silence apart nothing can be missing.
+    """
+
+    of_all: bool = False
     answered: int = 0
     silent: int = 0
     outstanding: int = 0
@@ -64,7 +68,11 @@ class Surveyor:
         on_answer: after each answer that was taken over. on_end: once all have answered or failed.
         """
         addresses = self._addresses()
-        tally = Tally(outstanding=len(addresses))
+        everybody = {node.address for node in self._nodes.all()}
+        tally = Tally(
+            of_all=self._nodes.has_directory and everybody.issubset(addresses),
+            outstanding=len(addresses),
+        )
         if not addresses:
             self._clock.call_soon(lambda: on_end(tally))
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -27,7 +27,7 @@ from router.core import RouterCore
 from wire.memory import MemoryDisk, MemoryNetwork, VirtualClock
 from wire.memory_process import MemoryProcess
 from wire.metrics import Counter, Metrics
-from wire.ports import Reply
+from wire.ports import Reply, Transport
 
 CLUSTER = "test"
 DATA = "/keyplane.data.v1.DataService/"
@@ -118,13 +118,16 @@ class World:
         sort_key: bool = False,
         config: RouterConfig | None = None,
         seed: int = 1,
+        watch: Callable[[Transport], Transport] = lambda transport: transport,
     ) -> None:
+        """watch: may look at the calls of the router, by wrapping its transport."""
         self.clock = VirtualClock()
         self.network = MemoryNetwork(self.clock)
         self.disk = MemoryDisk(self.clock)
         self.metrics = Metrics()
         self._rng = random.Random(seed)
         self._config = config
+        self._watch = watch
         marker = memds_keys.marker(CLUSTER)
         self.memds = [MemoryMemdsNode(self.clock, f"memds-{n}", marker) for n in (1, 2)]
         self.nodes = {
@@ -163,7 +166,7 @@ class World:
             config,
             ReaderConfig(CLUSTER),
             process.clock,
-            process.transport,
+            self._watch(process.transport),
             process.server,
             self.memds,
             self.disk,
