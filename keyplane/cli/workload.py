@@ -149,8 +149,9 @@ async def _run(
     samples: SampleLog | None,
 ) -> tuple[Workload, bool]:
     """The workload after its end, and whether Ctrl-C ended it."""
-    async with AsyncClient(session.routers()) as client:
-        key = await ensure_table(client, session.metadata, config.table, partitions)
+    routers = session.routers()
+    key = await ensure_table(routers, session.metadata, config.table, partitions)
+    async with AsyncClient(routers) as client:
         workload = Workload(config, client, key, acks, samples)
         interrupted = False
 
@@ -163,7 +164,7 @@ async def _run(
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, interrupt)
-        live = asyncio.create_task(_show_live(session.out, workload, samples))
+        live = asyncio.create_task(_show_live(session.out, workload))
         try:
             await workload.run()
         finally:
@@ -173,15 +174,13 @@ async def _run(
     return workload, interrupted
 
 
-async def _show_live(out: Output, workload: Workload, samples: SampleLog | None) -> None:
+async def _show_live(out: Output, workload: Workload) -> None:
     terminal = out.progress.is_terminal
     started = time.monotonic()
     view = Live(console=out.progress, transient=True) if terminal else contextlib.nullcontext()
     with view:
         while True:
             await asyncio.sleep(_BEAT_S if terminal else _BEAT_OF_PIPES_S)
-            if samples is not None:
-                samples.flush()
             now = time.monotonic()
             line = _live_line(now - started, workload.recorder.since_last(now))
             if isinstance(view, Live):

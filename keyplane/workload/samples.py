@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-_HEADER = "start_s,latency_ms,operation,outcome"
+HEADER = "start_s,latency_ms,operation,outcome\n"
 
 
 class Sample(NamedTuple):
@@ -27,15 +27,13 @@ class SampleLog:
     """Writes a new file."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("w")
-        self._file.write(_HEADER + "\n")
+        # Line buffered, so that others can watch it grow.
+        self._file = path.open("w", buffering=1)
+        self._file.write(HEADER)
 
     def append(self, start_s: float, latency_s: float, is_read: bool, outcome: str) -> None:
         operation = "read" if is_read else "write"
         self._file.write(f"{start_s:.6f},{latency_s * 1000:.3f},{operation},{outcome}\n")
-
-    def flush(self) -> None:
-        self._file.flush()
 
     def close(self) -> None:
         self._file.close()
@@ -46,5 +44,9 @@ def read_samples(path: Path) -> Iterator[Sample]:
     with path.open() as file:
         next(file, None)
         for line in file:
-            start_s, latency_ms, operation, outcome = line.rstrip("\n").split(",")
-            yield Sample(float(start_s), float(latency_ms), operation == "read", outcome)
+            yield parse_sample(line)
+
+
+def parse_sample(line: str) -> Sample:
+    start_s, latency_ms, operation, outcome = line.rstrip("\n").split(",")
+    return Sample(float(start_s), float(latency_ms), operation == "read", outcome)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import time
+from collections.abc import Callable, Sequence
 
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.client.admin import AsyncAdminClient
@@ -12,12 +14,17 @@ from keyplane.model.errors import KeyplaneError, Reason
 
 _KEY = "id"
 
+# Seconds that routers have to learn of a new table. One that was asked for it before it was made
+# says for half a second that there is none.
+_KNOWN_WITHIN_S = 10.0
+_POLL_S = 0.05
+
 # What a router answers about a key that does not fit the table, once it knows the table.
 _WRONG_KEY = (Reason.MISSING_KEY, Reason.WRONG_KEY_TYPE, Reason.INVALID_ARGUMENT)
 
 
 async def ensure_table(
-    client: AsyncClient, metadata_address: Callable[[], str], name: str, partitions: int
+    routers: Sequence[str], metadata_address: Callable[[], str], name: str, partitions: int
 ) -> str:
     """Makes the table if there is none, and returns the name of its partition key.
 
@@ -25,17 +32,35 @@ async def ensure_table(
     starts without it. Raises KeyplaneError: INVALID_ARGUMENT for a table with another kind of key,
     and what creating one can fail with.
     """
-    table = await _find(client, name)
-    if table is None:
-        async with AsyncAdminClient(metadata_address()) as admin:
-            request = metadata.CreateTableRequest(
-                table=name,
-                partition_key=catalog.KeyAttribute(name=_KEY, type=catalog.SCALAR_TYPE_STRING),
-                partitions=partitions,
-            )
-            await admin.run(request)
-        return _KEY
-    return _key_of(table)
+    async with AsyncClient(routers) as client:
+        table = await _find(client, name)
+    if table is not None:
+        return _key_of(table)
+    async with AsyncAdminClient(metadata_address()) as admin:
+        request = metadata.CreateTableRequest(
+            table=name,
+            partition_key=catalog.KeyAttribute(name=_KEY, type=catalog.SCALAR_TYPE_STRING),
+            partitions=partitions,
+        )
+        await admin.run(request)
+    await asyncio.gather(*(_wait_known(router, name) for router in routers))
+    return _KEY
+
+
+async def _wait_known(router: str, name: str) -> None:
+    """Returns when a router knows the table, or cannot be asked. Raises TABLE_NOT_FOUND."""
+    give_up = time.monotonic() + _KNOWN_WITHIN_S
+    async with AsyncClient([router]) as client:
+        while True:
+            try:
+                await client.explain(name, {_KEY: "-"})
+                return
+            except KeyplaneError as error:
+                if error.reason is not Reason.TABLE_NOT_FOUND:
+                    return
+                if time.monotonic() > give_up:
+                    raise
+            await asyncio.sleep(_POLL_S)
 
 
 async def find_key_attribute(client: AsyncClient, name: str) -> str:
