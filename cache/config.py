@@ -30,7 +30,7 @@ class ReaderConfig:
     # Storage nodes' reports read per request, rotating.
     report_slots: int = 16
     # Pages read per request, missing ones first. The two nodes of a beat are asked for different
-    # ones, so a map of 1,000,000 partitions (9,000 pages) loads in 35 s at the defaults.
+    # ones, so a map of 1,000,000 partitions (9,600 pages) loads in 38 s at the defaults.
     page_slots: int = 32
     # Bounds in seconds on the wait before the second node is asked: the 95th percentile of recent
     # answers lies between them in any healthy network.
@@ -49,5 +49,5 @@ class PublisherConfig:
     # then in rotation, so that 100 tables are all rewritten in about 3 s.
     value_slots: int = 16
     # Pages written per beat and node, new ones first. An emptied node holds a map of 1,000,000
-    # partitions (9,000 pages) again after 18 s at the defaults; one of a laptop after one beat.
+    # partitions (9,600 pages) again after 19 s at the defaults; one of a laptop after one beat.
     page_slots: int = 256

@@ -20,6 +20,7 @@ from keyplane.model.partition import Partition, even_ranges
 from keyplane.route.v1 import route_pb2
 from wire.memory import VirtualClock
 from wire.metrics import Metrics
+from wire.ports import Clock
 
 CLUSTER = "test"
 NODES = ("storage-1", "storage-2", "storage-3")
@@ -103,7 +104,7 @@ class Reports:
 class Router:
     """A listener that keeps routes as a router does, and a log of what it was told."""
 
-    clock: VirtualClock
+    clock: Clock
     routes: dict[str, RouteTable] = field(default_factory=dict)
     nodes: dict[str, str] = field(default_factory=dict)
     lookups: list[tuple[str, LookupResult]] = field(default_factory=list)

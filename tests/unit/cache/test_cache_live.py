@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from memcached_process import MEMCACHED, Memcached, running
 
+from bench._memcached import MEMCACHED, Memcached, running
 from cache.live import MemcachedConfig, MemcachedNode, connect
 from wire.ports import MemdsGet, MemdsOutcome, MemdsStore
 
