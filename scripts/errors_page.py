@@ -13,19 +13,19 @@ HEAD = """\
 
 # Errors
 
-Every error that leaves a Keyplane process has a reason from this one table. On the wire it is a gRPC
-status whose details carry a `google.rpc.ErrorInfo` (domain `keyplane`, the reason's name), and a
-`RetryInfo` where waiting helps.
+Every error that leaves a Keyplane process has a reason from this one table. On the wire it is a
+gRPC status whose details carry a `google.rpc.ErrorInfo` (domain `keyplane`, the reason's name), and
+a `RetryInfo` where waiting helps.
 
 * **definite**: nothing was done. **indefinite**: it may have been done; read before you decide.
-* **retry**: the same request may succeed later, or elsewhere. The client SDK does this by itself, within
-  the call's deadline, and retries a write only under its token, so that it is not done twice.
+* **retry**: the same request may succeed later, or elsewhere. The client SDK does this by itself,
+  within the call's deadline, and retries a write only under its token, so that it is not done twice.
 * **class**: what the Python SDK raises; all of them are `KeyplaneError`.
-* **HTTP, DynamoDB**: what the same error is called in DynamoDB's JSON protocol. No such endpoint exists
-  yet; the columns fix its answers.
+* **HTTP, DynamoDB**: what the same error is called in DynamoDB's JSON protocol. No such endpoint
+  exists yet; the columns fix its answers.
 
-Messages name the remedy. The command line prints reason and message, and exits with 3 after a definite
-error and 4 after an indefinite one.
+Messages name the remedy. The command line prints reason and message, and exits with 3 after a
+definite error and 4 after an indefinite one.
 """
 
 # Each begins with the first reason of its group, in the order of the table.
