@@ -19,7 +19,7 @@ a `RetryInfo` where waiting helps.
 
 * **definite**: nothing was done. **indefinite**: it may have been done; read before you decide.
 * **retry**: the same request may succeed later, or elsewhere. The client SDK does this by itself,
-  within the call's deadline, and retries a write only under its token, so that it is not done twice.
+  within the call's deadline; a write is retried only under its token, so never done twice.
 * **class**: what the Python SDK raises; all of them are `KeyplaneError`.
 * **HTTP, DynamoDB**: what the same error is called in DynamoDB's JSON protocol. No such endpoint
   exists yet; the columns fix its answers.
