@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from live_tools import KEYS, TABLE, Traffic, cluster_of, create_table
 
-from keyplane.cluster import Cluster, ClusterConfig
+from keyplane import Client
+from keyplane.cluster import Cluster, ClusterConfig, Kind
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,3 +60,22 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         yield running
     finally:
         running.down(wipe=True)
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """One cluster for a module: two routers, two storage nodes, a table with items in it."""
+    with cluster_of(tmp_path_factory.mktemp("letters"), ClusterConfig(storage=2)) as running:
+        create_table(running, TABLE)
+        with Client(running.addresses(Kind.ROUTER)) as client:
+            for key in KEYS:
+                client.put_item(TABLE, {"id": key, "n": 0})
+        yield running
+
+
+@pytest.fixture
+def traffic(letters: Cluster) -> Iterator[Traffic]:
+    """Traffic through each router that there is now."""
+    with contextlib.ExitStack() as open_clients:
+        clients = [Client([address]) for address in letters.addresses(Kind.ROUTER)]
+        yield Traffic([open_clients.enter_context(client) for client in clients])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,15 @@ from google.rpc.status_pb2 import Status
 from prometheus_client.parser import text_string_to_metric_families
 from pymemcache.client.base import Client as Memcached
 
-from keyplane import AdminClient
+from keyplane import AdminClient, Client
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.client.channels import DETAILS_KEY
 from keyplane.cluster import Cluster, ClusterConfig, Kind
 from keyplane.metadata.v1 import metadata_pb2 as metadata
+
+# What the fixture `letters` has: a table, and an item under each key.
+TABLE = "letters"
+KEYS = [f"key {number}" for number in range(40)]
 
 
 @contextlib.contextmanager
@@ -45,6 +49,11 @@ def create_table(cluster: Cluster, name: str, partitions: int = 4) -> None:
         )
 
 
+def routers(cluster: Cluster) -> list[str]:
+    """Names of its routers."""
+    return [member.name for member in cluster.state().of_kind(Kind.ROUTER)]
+
+
 def partitions(cluster: Cluster, table: str) -> list[catalog.Partition]:
     with admin(cluster) as control:
         request = metadata.ListPartitionsRequest(table=table)
@@ -57,6 +66,31 @@ def wait_until(true: Callable[[], bool], what: str, timeout_s: float = 30.0) -> 
     while not true():
         assert time.monotonic() < limit, f"waited in vain until {what}"
         time.sleep(0.02)
+
+
+class Traffic:
+    """Writes and reads of `TABLE` through each router in turn. A call that fails ends the test."""
+
+    def __init__(self, clients: Sequence[Client]) -> None:
+        self._clients = clients
+        self.rounds = 0
+
+    def round(self) -> None:
+        self.rounds += 1
+        key = KEYS[self.rounds % len(KEYS)]
+        for client in self._clients:
+            client.put_item(TABLE, {"id": key, "n": self.rounds})
+            item = client.get_item(TABLE, {"id": key}, consistent=True)
+            assert item == {"id": key, "n": self.rounds}
+
+    def until(self, true: Callable[[], bool], what: str) -> None:
+        """At least one round, and as many as it takes."""
+
+        def after_a_round() -> bool:
+            self.round()
+            return true()
+
+        wait_until(after_a_round, what)
 
 
 def scrape(cluster: Cluster, member: str) -> str:
