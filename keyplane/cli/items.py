@@ -8,7 +8,6 @@ from typing import Annotated, TypeVar
 import typer
 from rich.markup import escape
 
-from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.cli.output import EXIT_NO, EXIT_OK
 from keyplane.cli.render import (
     hash_text,
@@ -19,9 +18,9 @@ from keyplane.cli.render import (
     plain,
 )
 from keyplane.cli.session import Session, command
-from keyplane.client.sync import Client
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.route.v1 import route_pb2 as route
+from keyplane.workload.table import find_table
 
 _T = TypeVar("_T")
 
@@ -61,8 +60,8 @@ _ROUTE_EXAMPLES = """
 
 def route_(session: Session, key: Key, table: TableName = "", sort: SortKey = None) -> int:
     """Says where a key lives and how the router knows: hash, partition, epoch, node, source."""
+    schema = find_table(session.routers(), table)
     with session.client() as client:
-        schema = find_table(client, table)
         found = client.explain(schema.name, _argument(lambda: parse_key(key, sort, schema)))
     source = route.RouteSource.Name(found.source).removeprefix("ROUTE_SOURCE_").lower()
     facts = {
@@ -102,8 +101,8 @@ def get(
     ] = False,
 ) -> int:
     """Reads an item. Exit code 1 if there is none."""
+    schema = find_table(session.routers(), table)
     with session.client() as client:
-        schema = find_table(client, table)
         wanted = _argument(lambda: parse_key(key, sort, schema))
         found = client.get_versioned(schema.name, wanted, consistent=consistent)
     if found is None:
@@ -136,8 +135,8 @@ def put(
 ) -> int:
     """Writes an item, whole: what was there before is replaced."""
     content = _argument(lambda: parse_item(item))
+    schema = find_table(session.routers(), table)
     with session.client() as client:
-        schema = find_table(client, table)
         version = client.put_item(
             schema.name, content, if_exists=False if if_absent else None, if_version=if_version
         )
@@ -162,48 +161,13 @@ def delete(
     ] = None,
 ) -> int:
     """Deletes an item. Exit code 1 if there was none."""
+    schema = find_table(session.routers(), table)
     with session.client() as client:
-        schema = find_table(client, table)
         wanted = _argument(lambda: parse_key(key, sort, schema))
         deleted = client.delete_item(schema.name, wanted, if_version=if_version)
     session.out.say("deleted" if deleted else "there was no such item")
     session.out.result({"table": schema.name, "deleted": deleted})
     return EXIT_OK if deleted else EXIT_NO
-
-
-def find_table(client: Client, name: str) -> catalog.Table:
-    """A table's record as a router knows it; without a name, of the only table there is.
-
-    Raises KeyplaneError(TABLE_NOT_FOUND, INVALID_ARGUMENT).
-    """
-    known = {view.table.name: view.table for view in client.describe_router().tables}
-    if name and name not in known:
-        # A router learns tables as they are asked for; this asks, and fails if there is none.
-        _ask_for(client, name)
-        known = {view.table.name: view.table for view in client.describe_router().tables}
-    names = [name] if name else list(known)
-    if len(names) == 1 and names[0] in known:
-        return known[names[0]]
-    if len(names) > 1:
-        raise KeyplaneError(
-            Reason.INVALID_ARGUMENT,
-            f"there are several tables; name one with --table: {', '.join(sorted(names))}",
-        )
-    raise KeyplaneError(
-        Reason.TABLE_NOT_FOUND,
-        f"there is no table{f' {name!r}' if name else ''}; make one with `keyplane table create "
-        f"{name or 'music'}`",
-    )
-
-
-def _ask_for(client: Client, table: str) -> None:
-    """Makes the routers look a table up. Raises KeyplaneError(TABLE_NOT_FOUND)."""
-    try:
-        client.explain(table, {"": ""})
-    except KeyplaneError as error:
-        # The key is wrong on purpose, since its name is what is to be learned.
-        if error.reason not in (Reason.MISSING_KEY, Reason.INVALID_ARGUMENT, Reason.WRONG_KEY_TYPE):
-            raise
 
 
 def _argument(parse: Callable[[], _T]) -> _T:

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.status import Status
 
 from keyplane.catalog.v1 import catalog_pb2 as catalog
-from keyplane.cli.items import TableName, find_table
+from keyplane.cli.items import TableName
 from keyplane.cli.listing import all_partitions, recent_operations
 from keyplane.cli.output import EXIT_NO, EXIT_OK
 from keyplane.cli.render import operation_facts
@@ -20,6 +20,7 @@ from keyplane.cli.session import Session, command
 from keyplane.client.admin import AdminClient, has_ended
 from keyplane.metadata.v1 import metadata_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.workload.table import find_table
 
 _POLL_S = 0.1
 
@@ -221,8 +222,7 @@ def _describe(session: Session, operation: pb.Operation) -> None:
 def _table(session: Session, name: str) -> str:
     if name:
         return name
-    with session.client() as client:
-        return find_table(client, name).name
+    return find_table(session.routers(), name).name
 
 
 def _busiest(session: Session, table: str) -> int:

@@ -22,7 +22,7 @@ from keyplane.workload.config import Distribution, WorkloadConfig
 from keyplane.workload.recorder import Summary
 from keyplane.workload.runner import Workload
 from keyplane.workload.samples import SampleLog
-from keyplane.workload.table import ensure_table, find_key_attribute
+from keyplane.workload.table import ensure_table, find_table, key_attribute
 from keyplane.workload.verdict import KeyHistory, histories
 from keyplane.workload.verify import Report, verify
 
@@ -123,8 +123,9 @@ def run(
         duration_s=duration,
         timeout_s=timeout,
     )
+    key = ensure_table(session.routers(), session.metadata, table, partitions)
     with _logs(ack_log, samples) as (acks, sample_log):
-        workload, interrupted = asyncio.run(_run(session, config, partitions, acks, sample_log))
+        workload, interrupted = asyncio.run(_run(session, config, key, acks, sample_log))
     summary = workload.recorder.summary(time.monotonic())
     _show_summary(session.out, summary, workload)
     session.out.result(
@@ -144,14 +145,12 @@ def run(
 async def _run(
     session: Session,
     config: WorkloadConfig,
-    partitions: int,
+    key: str,
     acks: AckLog | None,
     samples: SampleLog | None,
 ) -> tuple[Workload, bool]:
     """The workload after its end, and whether Ctrl-C ended it."""
-    routers = session.routers()
-    key = await ensure_table(routers, session.metadata, config.table, partitions)
-    async with AsyncClient(routers) as client:
+    async with AsyncClient(session.routers()) as client:
         workload = Workload(config, client, key, acks, samples)
         interrupted = False
 
@@ -255,9 +254,10 @@ def verify_(
 async def _verify(
     session: Session, found: dict[tuple[str, str], KeyHistory], timeout_s: float
 ) -> Report:
-    async with AsyncClient(session.routers()) as client:
-        tables = {table for table, _ in found}
-        attributes = {table: await find_key_attribute(client, table) for table in tables}
+    routers = session.routers()
+    tables = {table for table, _ in found}
+    attributes = {table: key_attribute(find_table(routers, table)) for table in tables}
+    async with AsyncClient(routers) as client:
         with session.out.waiting(f"reading {len(found):,} keys back"):
             return await verify(client, found, attributes, timeout_s)
 

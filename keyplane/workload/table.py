@@ -1,14 +1,13 @@
-"""The table a workload runs on."""
+"""Tables as routers know them, and the table that a workload runs on."""
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 
 from keyplane.catalog.v1 import catalog_pb2 as catalog
-from keyplane.client.admin import AsyncAdminClient
-from keyplane.client.aio import AsyncClient
+from keyplane.client.admin import AdminClient
+from keyplane.client.sync import Client
 from keyplane.metadata.v1 import metadata_pb2 as metadata
 from keyplane.model.errors import KeyplaneError, Reason
 
@@ -22,8 +21,52 @@ _POLL_S = 0.05
 # What a router answers about a key that does not fit the table, once it knows the table.
 _WRONG_KEY = (Reason.MISSING_KEY, Reason.WRONG_KEY_TYPE, Reason.INVALID_ARGUMENT)
 
+# Why another router is asked instead.
+_NOBODY_THERE = (Reason.NODE_UNREACHABLE, Reason.CONNECTION_LOST, Reason.DEADLINE_EXCEEDED)
 
-async def ensure_table(
+
+def find_table(routers: Sequence[str], name: str) -> catalog.Table:
+    """A table's record; without a name, of the only table there is.
+
+    Raises KeyplaneError(TABLE_NOT_FOUND), INVALID_ARGUMENT if there are several to choose from,
+    and what asking can fail with.
+    """
+    known = known_tables(routers, name)
+    if name in known or (len(known) == 1 and not name):
+        return known[name or next(iter(known))]
+    if known and not name:
+        raise KeyplaneError(
+            Reason.INVALID_ARGUMENT,
+            f"there are several tables; name one with --table: {', '.join(sorted(known))}",
+        )
+    raise KeyplaneError(
+        Reason.TABLE_NOT_FOUND,
+        f"there is no table{f' {name!r}' if name else ''}; make one with `keyplane table create "
+        f"{name or 'music'}`",
+    )
+
+
+def known_tables(routers: Sequence[str], wanted: str = "") -> dict[str, catalog.Table]:
+    """The tables that the first router which answers knows, by name.
+
+    wanted: a table that it looks for first, since routers learn tables as they are asked for.
+    """
+    failure = KeyplaneError(Reason.INVALID_ARGUMENT, "there is no router to ask")
+    for router in routers:
+        # One router, not a client of all: what one has just learned another may not know.
+        with Client([router]) as client:
+            try:
+                if wanted:
+                    _look_for(client, wanted)
+                return {view.table.name: view.table for view in client.describe_router().tables}
+            except KeyplaneError as error:
+                if error.reason not in _NOBODY_THERE:
+                    raise
+                failure = error
+    raise failure
+
+
+def ensure_table(
     routers: Sequence[str], metadata_address: Callable[[], str], name: str, partitions: int
 ) -> str:
     """Makes the table if there is none, and returns the name of its partition key.
@@ -32,52 +75,26 @@ async def ensure_table(
     starts without it. Raises KeyplaneError: INVALID_ARGUMENT for a table with another kind of key,
     and what creating one can fail with.
     """
-    async with AsyncClient(routers) as client:
-        table = await _find(client, name)
+    table = known_tables(routers, name).get(name)
     if table is not None:
-        return _key_of(table)
-    async with AsyncAdminClient(metadata_address()) as admin:
+        return key_attribute(table)
+    with AdminClient(metadata_address()) as admin:
         request = metadata.CreateTableRequest(
             table=name,
             partition_key=catalog.KeyAttribute(name=_KEY, type=catalog.SCALAR_TYPE_STRING),
             partitions=partitions,
         )
-        try:
-            await admin.run(request)
-        except KeyplaneError as error:
-            # Made a moment ago by somebody else, and no router has heard of it yet.
-            if error.reason is not Reason.TABLE_EXISTS:
-                raise
-    await asyncio.gather(*(_wait_known(router, name) for router in routers))
-    async with AsyncClient(routers) as client:
-        return await find_key_attribute(client, name)
+        admin.run(request)
+    for router in routers:
+        _wait_known(router, name)
+    return _KEY
 
 
-async def _wait_known(router: str, name: str) -> None:
-    """Returns when a router knows the table, or cannot be asked. Raises TABLE_NOT_FOUND."""
-    give_up = time.monotonic() + _KNOWN_WITHIN_S
-    async with AsyncClient([router]) as client:
-        while True:
-            try:
-                await client.explain(name, {_KEY: "-"})
-                return
-            except KeyplaneError as error:
-                if error.reason is not Reason.TABLE_NOT_FOUND:
-                    return
-                if time.monotonic() > give_up:
-                    raise
-            await asyncio.sleep(_POLL_S)
+def key_attribute(table: catalog.Table) -> str:
+    """Name of the partition key of a table that a workload can run on.
 
-
-async def find_key_attribute(client: AsyncClient, name: str) -> str:
-    """Name of the partition key of a table that is there. Raises KeyplaneError(TABLE_NOT_FOUND)."""
-    table = await _find(client, name)
-    if table is None:
-        raise KeyplaneError(Reason.TABLE_NOT_FOUND, f"table {name!r} does not exist any more")
-    return _key_of(table)
-
-
-def _key_of(table: catalog.Table) -> str:
+    Raises KeyplaneError(INVALID_ARGUMENT) for one with another kind of key.
+    """
     if table.HasField("sort_key") or table.partition_key.type != catalog.SCALAR_TYPE_STRING:
         raise KeyplaneError(
             Reason.INVALID_ARGUMENT,
@@ -87,16 +104,26 @@ def _key_of(table: catalog.Table) -> str:
     return table.partition_key.name
 
 
-async def _find(client: AsyncClient, name: str) -> catalog.Table | None:
+def _wait_known(router: str, name: str) -> None:
+    """Returns when a router knows the table, or cannot be asked. Raises TABLE_NOT_FOUND."""
+    give_up = time.monotonic() + _KNOWN_WITHIN_S
+    with Client([router]) as client:
+        while not _look_for(client, name):
+            if time.monotonic() > give_up:
+                raise KeyplaneError(
+                    Reason.TABLE_NOT_FOUND, f"router {router} does not learn of table {name!r}"
+                )
+            time.sleep(_POLL_S)
+
+
+def _look_for(client: Client, table: str) -> bool:
+    """Makes a router look for a table. False if there is none."""
     try:
-        # Makes the router look the table up; the key is wrong unless it happens to be named so.
-        await client.explain(name, {_KEY: "-"})
+        # The key may be wrong: its name is not known yet.
+        client.explain(table, {_KEY: "-"})
     except KeyplaneError as error:
         if error.reason is Reason.TABLE_NOT_FOUND:
-            return None
+            return False
         if error.reason not in _WRONG_KEY:
             raise
-    for view in (await client.describe_router()).tables:
-        if view.table.name == name:
-            return view.table
-    return None
+    return True
