@@ -9,10 +9,11 @@ from live_tools import TABLE, Traffic, counter, memcached, routers
 from pymemcache.client.base import Client as Memcached
 
 from cache import memds_keys
-from cache.envelope import Kind, open_sealed
-from keyplane import KeyplaneError
+from cache.envelope import Kind as ValueKind
+from cache.envelope import open_sealed
+from keyplane import Client, KeyplaneError
 from keyplane.catalog.v1 import catalog_pb2 as catalog
-from keyplane.cluster import Cluster
+from keyplane.cluster import Cluster, Kind
 
 pytestmark = pytest.mark.cluster
 
@@ -49,21 +50,31 @@ def sound_values(cluster: Cluster, node: Memcached) -> dict[str, bytes]:
     name = cluster.name
     root = memds_keys.root(name, TABLE)
     kinds = {
-        root: Kind.ROOT,
-        memds_keys.nodes(name): Kind.NODES,
-        memds_keys.report(name, "storage-1"): Kind.REPORT,
-        memds_keys.report(name, "storage-2"): Kind.REPORT,
+        root: ValueKind.ROOT,
+        memds_keys.nodes(name): ValueKind.NODES,
+        memds_keys.report(name, "storage-1"): ValueKind.REPORT,
+        memds_keys.report(name, "storage-2"): ValueKind.REPORT,
     }
     try:
         value = node.get(root, b"")
-        digests = catalog.MapRoot.FromString(open_sealed(Kind.ROOT, value)).page_digests
-        kinds |= {memds_keys.page(name, digest): Kind.PAGE for digest in digests}
+        digests = catalog.MapRoot.FromString(open_sealed(ValueKind.ROOT, value)).page_digests
+        kinds |= {memds_keys.page(name, digest): ValueKind.PAGE for digest in digests}
         values: dict[str, bytes] = node.get_many([*kinds, memds_keys.marker(name)])
         for key, kind in kinds.items():
             open_sealed(kind, values.get(key, b""))
     except KeyplaneError:
         return {}
     return {key: values[key] for key in kinds} if memds_keys.marker(name) in values else {}
+
+
+def have_maps(cluster: Cluster) -> bool:
+    """Whether every router has the map from memcached, and not only routes from elsewhere."""
+    for address in cluster.addresses(Kind.ROUTER):
+        with Client([address]) as client:
+            versions = {v.table.name: v.map_version for v in client.describe_router().tables}
+        if not versions.get(TABLE):
+            return False
+    return True
 
 
 def ignored(cluster: Cluster, reasons: set[str]) -> dict[tuple[str, str], float]:
@@ -91,7 +102,8 @@ def test_no_damage_to_values_in_memds_is_felt(
         def whole() -> bool:
             return all(sound_values(letters, node) for node in nodes)
 
-        traffic.until(whole, "memcached is whole")
+        # A router that has not read the map from memcached yet expects nothing in it.
+        traffic.until(lambda: whole() and have_maps(letters), "the map is everywhere")
         damaged = {key: damage(value) for key, value in sound_values(letters, nodes[0]).items()}
         before = ignored(letters, reasons)
 
