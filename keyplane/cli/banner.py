@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
+
+from rich.markup import escape
 
 from keyplane.cli.output import Output
-from keyplane.cluster import Cluster, Kind, MemberStatus, UpResult
+from keyplane.cluster import Cluster, Kind, MemberStatus, UpResult, default_home
 from keyplane.cluster.cluster import DEFAULT_NAME
+from keyplane.cluster.commands import PACKAGES
 
 _TITLES = {
     Kind.ROUTER: "routers",
@@ -32,15 +38,32 @@ def show_banner(
         if member.condition == "paused":
             out.say(f"{member.name} is paused; let it go on with `keyplane resume {member.name}`")
     out.say("\nTry:")
-    # Which cluster, where it is not the one that commands find by themselves.
-    suffix = "" if cluster.name == DEFAULT_NAME else f" --cluster {cluster.name}"
+    word, options = _command_word(), _options(cluster)
     for line, meaning in (
-        ("keyplane table create music --partitions 8", "a table"),
-        ("keyplane workload run --duration 20", "load, with live figures"),
-        ("keyplane kill metadata", "the control plane goes, requests do not notice"),
+        ("table create music --partitions 8", "a table"),
+        ("workload run --duration 20", "load, with live figures"),
+        ("kill metadata", "the control plane goes, requests do not notice"),
     ):
-        out.say(f"  [bold]{line + suffix:<58}[/bold] [dim]{meaning}[/dim]")
+        shown = f"{word} {line}{options}"
+        out.say(f"  [bold]{escape(shown):<52}[/bold] [dim]{meaning}[/dim]")
     out.say("")
+
+
+def _command_word() -> str:
+    """How to call this command from here: it need not be on the PATH."""
+    if shutil.which("keyplane"):
+        return "keyplane"
+    script = PACKAGES / "scripts" / "keyplane"
+    if not script.exists():
+        return "python -m keyplane"
+    return os.path.relpath(script) if script.is_relative_to(Path.cwd()) else str(script)
+
+
+def _options(cluster: Cluster) -> str:
+    """What commands need to find this cluster, where they do not by themselves."""
+    options = "" if cluster.name == DEFAULT_NAME else f" --cluster {cluster.name}"
+    home = cluster.paths.root.parent
+    return options if home == default_home().absolute() else f"{options} --data-dir {home}"
 
 
 def _what_happened(cluster: Cluster, result: UpResult) -> str:
