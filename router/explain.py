@@ -8,7 +8,7 @@ from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.route.v1 import route_pb2 as route
 from router.context import RouterContext
 from router.exchange import Exchange
-from router.parse import item_key
+from router.parse import placing_hash
 from router.tables import KnownTable
 
 
@@ -21,7 +21,7 @@ class RouteService:
         self, context: RouterContext, exchange: Exchange, request: route.ExplainRequest
     ) -> None:
         def send(known: KnownTable) -> None:
-            key_hash = item_key(known, request.key, exact=True).hash
+            key_hash = placing_hash(known, request.key)
             if known.lookup(key_hash) is not None:
                 self._answer(exchange, known, key_hash)
                 return

@@ -6,7 +6,7 @@ from google.protobuf.message import DecodeError
 
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError, Reason
-from keyplane.model.keys import encode_key
+from keyplane.model.keys import encode_key, encode_partition_key
 from keyplane.storage.v1 import storage_pb2 as storage
 from router.context import CLIENT_ID_BYTES, RouterContext
 from router.tables import KnownTable
@@ -16,6 +16,14 @@ def item_key(known: KnownTable, item: data.Item, exact: bool = False) -> storage
     """The key of an item; with `exact` the item must be nothing else. Raises as `encode_key`."""
     key = encode_key(known.schema, item.attributes, exact)
     return storage.ItemKey(hash=known.hash_of(key.hash_input), encoded=key.encoded)
+
+
+def placing_hash(known: KnownTable, key: data.Item) -> int:
+    """The hash that places a key, which may be the partition key alone. Raises as `encode_key`."""
+    name = known.schema.partition
+    if set(key.attributes) == {name}:
+        return known.hash_of(encode_partition_key(known.schema, key.attributes[name]))
+    return item_key(known, key, exact=True).hash
 
 
 def check_token(token: data.WriteToken) -> None:

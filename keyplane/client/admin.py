@@ -59,6 +59,17 @@ def check_succeeded(operation: pb.Operation) -> pb.Operation:
     raise typed(KeyplaneError(reason, f"{operation.operation_id}: {operation.message}"))
 
 
+def _failure(address: str, failure: Any) -> KeyplaneError:
+    error = read_error(address, failure)
+    if error.reason is Reason.NODE_UNREACHABLE:
+        message = (
+            f"the Metadata Store does not answer at {address}; items are served without it, but "
+            "tables and partitions wait for it (`keyplane restart metadata`)"
+        )
+        error = KeyplaneError(error.reason, message)
+    return typed(error)
+
+
 def _still_running(operation_id: str, timeout_s: float) -> KeyplaneError:
     return DeadlineExceeded(
         Reason.DEADLINE_EXCEEDED,
@@ -99,10 +110,10 @@ class AdminClient:
         try:
             response: _R = method(request, timeout=timeout_s)
         except grpc.RpcError as failure:
-            error = read_error(self._address, failure)
+            error = _failure(self._address, failure)
         else:
             return response
-        raise typed(error)
+        raise error
 
     def run(self, request: Message, timeout_s: float = 60.0) -> pb.Operation:
         """Starts an operation and waits until it has succeeded. Errors as `wait_operation`."""
@@ -159,10 +170,10 @@ class AsyncAdminClient:
         try:
             response: _R = await method(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as failure:
-            error = read_error(self._address, failure)
+            error = _failure(self._address, failure)
         else:
             return response
-        raise typed(error)
+        raise error
 
     async def run(self, request: Message, timeout_s: float = 60.0) -> pb.Operation:
         """As `AdminClient.run`."""

@@ -84,10 +84,15 @@ def ensure_table(
             partition_key=catalog.KeyAttribute(name=_KEY, type=catalog.SCALAR_TYPE_STRING),
             partitions=partitions,
         )
-        admin.run(request)
+        try:
+            admin.run(request)
+        except KeyplaneError as error:
+            # Somebody made it just now, or a router that has just started has not read of it yet.
+            if error.reason is not Reason.TABLE_EXISTS:
+                raise
     for router in routers:
         _wait_known(router, name)
-    return _KEY
+    return key_attribute(known_tables(routers, name)[name])
 
 
 def key_attribute(table: catalog.Table) -> str:

@@ -18,7 +18,7 @@ from conftest import ROOT
 
 from keyplane.cluster import Cluster, process
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
 
 class Demo:
@@ -69,7 +69,7 @@ def test_nothing_is_lost_nothing_fails_and_every_figure_is_told(demo: Demo) -> N
     assert demo.process.stderr is not None
     said = [demo.process.stderr.readline()]
     cluster_id = demo.cluster().paths.cluster_id
-    out, rest = demo.process.communicate(timeout=110)
+    out, rest = demo.process.communicate(timeout=240)
     assert demo.process.returncode == 0, "".join(said) + rest
 
     told = json.loads(out.splitlines()[-1])

@@ -59,7 +59,9 @@ class ExplainRequest(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     table: _builtins.str
     @_builtins.property
-    def key(self) -> _data_pb2.Item: ...
+    def key(self) -> _data_pb2.Item:
+        """A whole key, or the partition key alone: the sort key does not decide where an item lives."""
+
     def __init__(
         self,
         *,

@@ -257,3 +257,13 @@ def test_reads_go_on_while_a_table_is_unknown_to_memds_but_served() -> None:
     partition = Partition(50, 8, 0, 1 << 64, 1, "storage-2")
     world.nodes["storage-2"].open(table, partition)
     assert world.get("nobody", table="films") is None
+
+
+def test_explain_needs_no_sort_key() -> None:
+    """Where an item lives follows from its partition key; the sort key may be told or not."""
+    world = World(sort_key=True)
+    world.start_router()
+    whole = route.ExplainRequest(table="music", key=to_item({"artist": "a", "song": "s"}))
+    answer = world.call(ROUTE + "Explain", whole, route.ExplainResponse).wait()
+    assert answer.key_hash == world.explain("a").key_hash
+    assert answer.partition == world.explain("a").partition
