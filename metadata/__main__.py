@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from cache.settings import ClusterName, Memds
 from keyplane.model.errors import KeyplaneError
 from metadata import migrate
 from metadata.database import Database, parse_url
@@ -33,18 +34,8 @@ DatabaseUrl = Annotated[
 def run(
     context: typer.Context,
     database_url: DatabaseUrl = DEFAULT_DATABASE_URL,
-    memds: Annotated[
-        str,
-        typer.Option(
-            "--memds",
-            envvar="KEYPLANE_MEMDS",
-            help="host:port of every memcached node, comma-separated.",
-        ),
-    ] = "",
-    cluster: Annotated[
-        str,
-        typer.Option("--cluster", envvar="KEYPLANE_CLUSTER", help="Name of the cluster."),
-    ] = "keyplane",
+    memds: Memds = "",
+    cluster: ClusterName = "keyplane",
     listen: flags.Listen = "127.0.0.1:0",
     advertise: flags.Advertise = "",
     metrics_listen: flags.MetricsListen = "127.0.0.1:0",

@@ -9,32 +9,28 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from pydantic import Field
-
 from cache.config import PublisherConfig
 from cache.live import MemcachedConfig, connect
+from cache.settings import MemdsSettings
 from keyplane.model.errors import KeyplaneError, Reason
 from metadata.catalog import Catalog
 from metadata.change import Change
 from metadata.config import MetadataConfig
 from metadata.core import MetadataCore
 from metadata.database import Database
-from wire.service import Runtime, ServiceSettings
+from wire.addresses import parse_addresses
+from wire.service import Runtime
 
 _T = TypeVar("_T")
 
 DEFAULT_DATABASE_URL = "sqlite:///keyplane-metadata.db"
 
 
-class MetadataSettings(ServiceSettings):
+class MetadataSettings(MemdsSettings):
     """What the Metadata Store can be told beyond what every server can."""
 
     # sqlite:///file or postgresql://user@host/database.
     database_url: str = DEFAULT_DATABASE_URL
-    # Comma list of host:port of all memcached nodes.
-    memds: str = ""
-    # Names the keys in MemDS; all processes of a cluster share it.
-    cluster: str = Field(default="keyplane", min_length=1)
 
 
 class ThreadLedger:
@@ -92,13 +88,13 @@ def _outcome(work: Callable[[], _T]) -> _T | KeyplaneError:
 
 
 def build(runtime: Runtime) -> MetadataCore:
-    """Raises KeyplaneError if the database cannot be used: unreachable, or not of this build."""
+    """Raises KeyplaneError on an address that is none, or a database that cannot be used."""
     settings = runtime.settings
     assert isinstance(settings, MetadataSettings)
+    memds = parse_addresses("--memds", settings.memds)
     database = Database(settings.database_url)
     database.migrate()
     loop = runtime.clock.loop
-    addresses = [each.strip() for each in settings.memds.split(",") if each.strip()]
     return MetadataCore(
         MetadataConfig(),
         PublisherConfig(cluster=settings.cluster),
@@ -106,7 +102,7 @@ def build(runtime: Runtime) -> MetadataCore:
         runtime.transport,
         runtime.server,
         ThreadLedger(loop, database),
-        connect(addresses, settings.cluster, loop, MemcachedConfig.for_publisher()),
+        connect(memds, settings.cluster, loop, MemcachedConfig.for_publisher()),
         runtime.rng,
         runtime.metrics,
     )

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from cache.config import Refresh
+from cache.settings import ClusterName, Memds
 from router.core import DATA_SERVICE, ROUTE_SERVICE
 from router.live import RouterSettings, build
 from wire import flags
@@ -19,14 +20,7 @@ app = typer.Typer(help="The Request Router: the data plane's front door.", add_c
 
 @app.command()
 def run(
-    memds: Annotated[
-        str,
-        typer.Option(
-            "--memds",
-            envvar="KEYPLANE_MEMDS",
-            help="host:port of every memcached node, comma-separated.",
-        ),
-    ] = "",
+    memds: Memds = "",
     seeds: Annotated[
         str,
         typer.Option(
@@ -47,10 +41,7 @@ def run(
         str,
         typer.Option("--router-id", envvar="KEYPLANE_ROUTER_ID", help="Its name in logs."),
     ] = "router",
-    cluster: Annotated[
-        str,
-        typer.Option("--cluster", envvar="KEYPLANE_CLUSTER", help="Name of the cluster."),
-    ] = "keyplane",
+    cluster: ClusterName = "keyplane",
     refresh: Annotated[
         Refresh,
         typer.Option(

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
-
 from cache.config import ReaderConfig, Refresh
 from cache.live import connect
-from keyplane.model.errors import KeyplaneError, Reason
+from cache.settings import MemdsSettings
 from router.config import RouterConfig
 from router.core import RouterCore
-from wire.addresses import parse_address
+from wire.addresses import parse_addresses
 from wire.files import FileDisk
-from wire.service import Runtime, ServiceSettings
+from wire.service import Runtime
 
 
-class RouterSettings(ServiceSettings):
+class RouterSettings(MemdsSettings):
     """What a router can be told beyond what every server can. Never who the control plane is."""
 
-    # Comma list of host:port of all memcached nodes.
-    memds: str = ""
     # Comma list of host:port of storage nodes to ask when nobody else knows.
     seeds: str = ""
     # Directory of the snapshot it boots from.
     snapshot_dir: Path = Path("keyplane-router")
     # Names it in logs.
     router_id: str = "router"
-    # Names the keys in MemDS; all processes of a cluster share it.
-    cluster: str = Field(default="keyplane", min_length=1)
     # What makes it read MemDS: the clock alone, or its requests too.
     refresh: Refresh = Refresh.FIXED
 
@@ -37,9 +31,9 @@ def build(runtime: Runtime) -> RouterCore:
     """Raises KeyplaneError on an address that is none, OSError without a place for snapshots."""
     settings = runtime.settings
     assert isinstance(settings, RouterSettings)
-    memds = _addresses("--memds", settings.memds)
+    memds = parse_addresses("--memds", settings.memds)
     return RouterCore(
-        RouterConfig(seeds=_addresses("--seeds", settings.seeds)),
+        RouterConfig(seeds=parse_addresses("--seeds", settings.seeds)),
         ReaderConfig(cluster=settings.cluster, refresh=settings.refresh),
         runtime.clock,
         runtime.transport,
@@ -49,13 +43,3 @@ def build(runtime: Runtime) -> RouterCore:
         runtime.rng,
         runtime.metrics,
     )
-
-
-def _addresses(flag: str, text: str) -> list[str]:
-    addresses = [each.strip() for each in text.split(",") if each.strip()]
-    for address in addresses:
-        try:
-            parse_address(address)
-        except ValueError as error:
-            raise KeyplaneError(Reason.INVALID_ARGUMENT, f"{flag}: {error}") from error
-    return addresses

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cache.settings import ClusterName, Memds
 from storage.live import StorageSettings, build
 from storage.service import SERVICES
 from wire import flags
@@ -33,14 +34,7 @@ def run(
     zone: Annotated[
         str, typer.Option("--zone", envvar="KEYPLANE_ZONE", help="Failure domain, for placement.")
     ] = "",
-    memds: Annotated[
-        str,
-        typer.Option(
-            "--memds",
-            envvar="KEYPLANE_MEMDS",
-            help="host:port of every memcached node, comma-separated.",
-        ),
-    ] = "",
+    memds: Memds = "",
     metadata: Annotated[
         str,
         typer.Option(
@@ -49,10 +43,7 @@ def run(
             help="host:port of the Metadata Store, for heartbeats; empty: none are sent.",
         ),
     ] = "",
-    cluster: Annotated[
-        str,
-        typer.Option("--cluster", envvar="KEYPLANE_CLUSTER", help="Name of the cluster."),
-    ] = "keyplane",
+    cluster: ClusterName = "keyplane",
     listen: flags.Listen = "127.0.0.1:0",
     advertise: flags.Advertise = "",
     metrics_listen: flags.MetricsListen = "127.0.0.1:0",

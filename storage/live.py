@@ -7,18 +7,20 @@ from pathlib import Path
 from pydantic import Field
 
 from cache.live import MemcachedConfig, connect
+from cache.settings import MemdsSettings
 from keyplane.model.errors import KeyplaneError, Reason
 from storage.config import StorageConfig
 from storage.engine import RocksEngine
 from storage.node import StorageNode
+from wire.addresses import check_address, parse_addresses
 from wire.ports import EngineError
-from wire.service import Runtime, ServiceSettings
+from wire.service import Runtime
 
 # Inside the data directory, which leaves room beside it.
 ENGINE_DIRECTORY = "rocksdb"
 
 
-class StorageSettings(ServiceSettings):
+class StorageSettings(MemdsSettings):
     """What a storage node can be told beyond what every server can."""
 
     # Fixed for the life of the data directory.
@@ -26,19 +28,18 @@ class StorageSettings(ServiceSettings):
     # Failure domain, for placement.
     zone: str = ""
     data_dir: Path
-    # Comma list of host:port of all memcached nodes.
-    memds: str = ""
     # host:port of the Metadata Store.
     metadata: str = ""
-    # Names the keys in MemDS; all processes of a cluster share it.
-    cluster: str = Field(default="keyplane", min_length=1)
 
 
 def build(runtime: Runtime) -> StorageNode:
-    """Raises KeyplaneError if the data directory cannot be used, or is another node's."""
+    """Raises KeyplaneError on an address that is none, or a data directory that cannot be used."""
     settings = runtime.settings
     assert isinstance(settings, StorageSettings)
     loop = runtime.clock.loop
+    memds = parse_addresses("--memds", settings.memds)
+    if settings.metadata:
+        check_address("--metadata", settings.metadata)
     try:
         engine = RocksEngine(
             settings.data_dir / ENGINE_DIRECTORY, runtime.clock, loop.call_soon_threadsafe
@@ -47,7 +48,6 @@ def build(runtime: Runtime) -> StorageNode:
         raise KeyplaneError(
             Reason.WRITE_ERROR, f"{error}; check --data-dir, its permissions and its disk"
         ) from error
-    addresses = [each.strip() for each in settings.memds.split(",") if each.strip()]
     return StorageNode(
         StorageConfig(
             node_id=settings.node_id,
@@ -60,7 +60,7 @@ def build(runtime: Runtime) -> StorageNode:
         runtime.transport,
         runtime.server,
         engine,
-        connect(addresses, settings.cluster, loop, MemcachedConfig.for_publisher()),
+        connect(memds, settings.cluster, loop, MemcachedConfig.for_publisher()),
         runtime.metrics,
         runtime.rng,
         runtime.log,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 import socket
 
+from keyplane.model.errors import KeyplaneError, Reason
+
 PORT_MAX = 65_535
 
 
@@ -18,6 +20,20 @@ def parse_address(address: str) -> tuple[str, int]:
     if not (colon and host and port.isascii() and port.isdecimal() and int(port) <= PORT_MAX):
         raise ValueError(f"{address!r} is no address; write host:port, as 127.0.0.1:8000")
     return host, int(port)
+
+
+def check_address(flag: str, address: str) -> str:
+    """The address itself. Raises KeyplaneError(INVALID_ARGUMENT) that names the flag."""
+    try:
+        parse_address(address)
+    except ValueError as error:
+        raise KeyplaneError(Reason.INVALID_ARGUMENT, f"{flag}: {error}") from error
+    return address
+
+
+def parse_addresses(flag: str, text: str) -> list[str]:
+    """The addresses of a comma list, which may be empty. Raises as `check_address`."""
+    return [check_address(flag, each.strip()) for each in text.split(",") if each.strip()]
 
 
 def format_address(host: str, port: int) -> str:
