@@ -23,6 +23,7 @@ from grpc_health.v1 import health_pb2_grpc as health_grpc
 from grpc_reflection.v1alpha import reflection
 
 from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.grpc_failures import DETAILS_KEY, own_failure
 from keyplane.route.v1 import route_pb2 as route
 from wire.addresses import check_listen, format_address, is_loopback, parse_address
 from wire.loop import LoopClock
@@ -37,8 +38,6 @@ _MethodHandler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
 _log = structlog.get_logger("wire.grpcio")
 
 CHANNELZ_SERVICE: str = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
-
-DETAILS_KEY = "grpc-status-details-bin"
 
 # Room for a batch of DynamoDB's 16 MB and its framing.
 MESSAGE_BYTES_MAX = 20 * 1024 * 1024
@@ -86,17 +85,6 @@ _SERVER_OPTIONS = (
 )
 
 _STATUS_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
-
-# How grpcio words failures of its own, in the order tried: the reason each stands for, and whether
-# the request may have left this process. Pinned by tests.
-_WORDINGS = (
-    ("failed to connect to all addresses", Reason.NODE_UNREACHABLE, False),
-    ("errors resolving", Reason.NODE_UNREACHABLE, False),
-    ("CLIENT: Sent message larger than max", Reason.INVALID_ARGUMENT, False),
-    ("SERVER: Received message larger than max", Reason.INVALID_ARGUMENT, True),
-    # The call may well have been carried out; only its answer did not fit.
-    ("CLIENT: Received message larger than max", Reason.INTERNAL, True),
-)
 
 
 class _GrpcCall:
@@ -205,10 +193,10 @@ class GrpcTransport:
         details = trailers.get(DETAILS_KEY) if trailers is not None else None
         if not isinstance(details, bytes):
             details = b""
-            for wording, reason, sent in _WORDINGS:
-                if wording in text:
-                    return Reply(error=KeyplaneError(reason, f"{address}: {text}"), sent=sent)
+            own = own_failure(text)
             text = f"{address}: {text}"
+            if own is not None:
+                return Reply(error=KeyplaneError(own.reason, text), sent=own.sent)
         return Reply(
             error=KeyplaneError.from_status(
                 error.code().value[0], text, details, self._detail_types

@@ -9,21 +9,10 @@ from grpc_health.v1 import health_pb2
 
 from keyplane.client.call import Method
 from keyplane.client.config import ClientConfig
-from keyplane.model.errors import KeyplaneError, Reason
-
-DETAILS_KEY = "grpc-status-details-bin"
+from keyplane.model.errors import KeyplaneError
+from keyplane.model.grpc_failures import DETAILS_KEY, own_failure
 
 HEALTH = Method("/grpc.health.v1.Health/Check", health_pb2.HealthCheckResponse)
-
-# Failures that gRPC words itself, and what they stand for. Of these only the last may have been
-# carried out: the answer came and was too large.
-_WORDINGS = (
-    ("failed to connect to all addresses", Reason.NODE_UNREACHABLE),
-    ("DNS resolution failed", Reason.NODE_UNREACHABLE),
-    ("Sent message larger than max", Reason.INVALID_ARGUMENT),
-    ("SERVER: Received message larger than max", Reason.INVALID_ARGUMENT),
-    ("CLIENT: Received message larger than max", Reason.INTERNAL),
-)
 
 
 def channel_options(config: ClientConfig) -> list[tuple[str, Any]]:
@@ -54,9 +43,9 @@ def read_error(address: str, failure: Any) -> KeyplaneError:
         if key == DETAILS_KEY:
             return KeyplaneError.from_status(failure.code().value[0], text, bytes(value))
     message = f"{address}: {text}"
-    for wording, reason in _WORDINGS:
-        if wording in text:
-            return KeyplaneError(reason, message)
+    own = own_failure(text)
+    if own is not None:
+        return KeyplaneError(own.reason, message)
     return KeyplaneError.from_status(failure.code().value[0], message)
 
 

@@ -127,10 +127,6 @@ def versioned(response: data.GetItemResponse) -> VersionedItem | None:
     return VersionedItem(from_item(response.item), response.version)
 
 
-def item_only(response: data.GetItemResponse) -> Item | None:
-    return from_item(response.item) if response.HasField("item") else None
-
-
 def items_by_table(found: Mapping[str, list[data.Item]]) -> dict[str, list[Item]]:
     return {table: list(map(from_item, items)) for table, items in found.items()}
 

@@ -17,9 +17,9 @@ from pymemcache.client.base import Client as Memcached
 
 from keyplane import AdminClient, Client
 from keyplane.catalog.v1 import catalog_pb2 as catalog
-from keyplane.client.channels import DETAILS_KEY
 from keyplane.cluster import Cluster, ClusterConfig, Kind
 from keyplane.metadata.v1 import metadata_pb2 as metadata
+from keyplane.model.grpc_failures import DETAILS_KEY
 
 # What the fixture `letters` has: a table, and an item under each key.
 TABLE = "letters"

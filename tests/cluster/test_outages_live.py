@@ -19,9 +19,9 @@ from google.rpc.status_pb2 import Status
 from live_tools import KEYS, TABLE, Traffic, memcached, partitions, wait_until
 
 from keyplane import Client, TableNotFound
-from keyplane.client.channels import DETAILS_KEY
 from keyplane.cluster import Cluster, Kind, process
 from keyplane.data.v1 import data_pb2 as data
+from keyplane.model.grpc_failures import DETAILS_KEY
 from keyplane.model.items import to_item
 
 pytestmark = pytest.mark.cluster
