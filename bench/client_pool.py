@@ -10,31 +10,27 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
 import grpc.aio
 import typer
 
-from keyplane import AdminClient, AsyncClient
-from keyplane.catalog.v1 import catalog_pb2 as catalog
+from bench._cluster import TEXT, small_cluster
+from keyplane import AsyncClient
 from keyplane.client.channels import channel_options, serialize
 from keyplane.client.config import ClientConfig
 from keyplane.client.core import GET
-from keyplane.cluster import Cluster, ClusterConfig, Kind
+from keyplane.cluster import Kind
 from keyplane.data.v1 import data_pb2 as data
-from keyplane.metadata.v1 import metadata_pb2 as metadata
 from keyplane.model.items import to_item
 
 TABLE = "pool-bench"
 KEY = {"id": "item"}
-# As measured elsewhere in Keyplane: an item of about 200 bytes.
-ITEM = KEY | {"text": "." * 190}
+ITEM = KEY | {"text": TEXT}
 
 Read = Callable[[], Awaitable[object]]
 
@@ -60,17 +56,9 @@ def run(
 ) -> None:
     """What pooled channels buy the client, against a fresh channel for every request."""
     levels = [int(each) for each in outstanding.split(",")]
-    with tempfile.TemporaryDirectory() as home:
-        cluster = Cluster(home=Path(home))
-        try:
-            cluster.up(ClusterConfig(memds=1, routers=1, storage=1, ephemeral=True))
-            with AdminClient(cluster.addresses(Kind.METADATA)[0]) as admin:
-                key = catalog.KeyAttribute(name="id", type=catalog.SCALAR_TYPE_STRING)
-                admin.run(metadata.CreateTableRequest(table=TABLE, partition_key=key))
-            router = cluster.addresses(Kind.ROUTER)[0]
-            results = asyncio.run(_compare(router, levels, rounds, window_s))
-        finally:
-            cluster.down(wipe=True)
+    with small_cluster(TABLE) as cluster:
+        router = cluster.addresses(Kind.ROUTER)[0]
+        results = asyncio.run(_compare(router, levels, rounds, window_s))
     _show(results)
     if as_json:
         sys.stdout.write(json.dumps({"rounds": rounds, "window_s": window_s, "results": results}))

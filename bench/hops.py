@@ -10,24 +10,19 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import tempfile
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
 
 import psutil
 import typer
 
-from keyplane import AdminClient, AsyncClient
-from keyplane.catalog.v1 import catalog_pb2 as catalog
-from keyplane.cluster import Cluster, ClusterConfig, Kind
-from keyplane.metadata.v1 import metadata_pb2 as metadata
+from bench._cluster import TEXT, small_cluster
+from keyplane import AsyncClient
+from keyplane.cluster import Cluster, Kind
 
 TABLE = "hops-bench"
 OUTSTANDING = 8
-# As measured elsewhere in Keyplane: an item of about 200 bytes.
-TEXT = "." * 190
 
 Request = Callable[[int], Awaitable[object]]
 
@@ -40,16 +35,8 @@ def run(
     ] = False,
 ) -> None:
     """What a read and a write cost the client, the router and the storage node."""
-    with tempfile.TemporaryDirectory() as home:
-        cluster = Cluster(home=Path(home))
-        try:
-            cluster.up(ClusterConfig(memds=1, routers=1, storage=1, ephemeral=True))
-            with AdminClient(cluster.addresses(Kind.METADATA)[0]) as admin:
-                key = catalog.KeyAttribute(name="id", type=catalog.SCALAR_TYPE_STRING)
-                admin.run(metadata.CreateTableRequest(table=TABLE, partition_key=key, partitions=8))
-            results = asyncio.run(_measure(cluster, requests, rounds))
-        finally:
-            cluster.down(wipe=True)
+    with small_cluster(TABLE, partitions=8) as cluster:
+        results = asyncio.run(_measure(cluster, requests, rounds))
     _show(results)
     if as_json:
         sys.stdout.write(json.dumps({"requests": requests, "rounds": rounds, "results": results}))

@@ -116,8 +116,8 @@ def get(
 
 
 _PUT_EXAMPLES = """
-    keyplane put '{"id": "user-1", "name": "Ada"}'
-    keyplane put '{"id": "user-1", "name": "Eva"}' --if-version 1
+    keyplane put '{"id": "user-1", "plan": "free"}'
+    keyplane put '{"id": "user-1", "plan": "paid"}' --if-version 1
     keyplane put '{"id": "user-2"}' --if-absent        only if there is none yet
 """
 

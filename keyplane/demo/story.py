@@ -166,9 +166,7 @@ class Story:
         busiest = self._busiest()
         target = self._other_node(busiest.leader)
         pid = self.cluster.state().members["metadata"].pid
-        request = pb.MovePartitionRequest(
-            table=TABLE, partition_id=busiest.partition_id, target_node_id=target
-        )
+        request = _move_request(busiest.partition_id, target)
         operation = self._the_admin.call(request, pb.MovePartitionResponse).operation
         os.kill(pid, signal.SIGKILL)
         self.cluster.kill("metadata")
@@ -181,10 +179,7 @@ class Story:
         return self._the_admin.run(request)
 
     def _move(self, partition_id: int, target: str) -> None:
-        request = pb.MovePartitionRequest(
-            table=TABLE, partition_id=partition_id, target_node_id=target
-        )
-        self._saw_fence(self._run(request))
+        self._saw_fence(self._run(_move_request(partition_id, target)))
         self.figures.moves += 1
 
     def _saw_fence(self, operation: pb.Operation) -> None:
@@ -208,8 +203,9 @@ class Story:
 
     def _read_through(self, address: str) -> int:
         """How many of some acknowledged keys one router alone finds."""
-        assert self.load is not None
-        keys = list({write.key: None for write in read_ack_log(self.load.ack_log)})[-PROBE_KEYS:]
+        keys = list({write.key: None for write in read_ack_log(self._the_load.ack_log)})[
+            -PROBE_KEYS:
+        ]
         read = 0
         with Client([address]) as client:
             for key in keys:
@@ -226,9 +222,8 @@ class Story:
     # --- The sums
 
     def _count_outage(self, down_from: float, down_until: float) -> None:
-        assert self.load is not None
-        self.load.poll()
-        meanwhile = within(self.load.samples, down_from, down_until)
+        self._the_load.poll()
+        meanwhile = within(self._the_load.samples, down_from, down_until)
         failed = sum(sample.outcome != "ok" for sample in meanwhile)
         figures = self.figures
         figures.control_plane_down_seconds = round(down_until - down_from, 1)
@@ -242,18 +237,16 @@ class Story:
         )
 
     def _count(self) -> None:
-        assert self.load is not None
-        summary = self.load.stop()
+        summary = self._the_load.stop()
         self.figures.requests = summary["requests"]
         self.figures.failed_requests = summary["failed"] + self._probes_failed
         self._tell("load is off; reading every acknowledged write back")
 
     def _verify(self) -> None:
-        assert self.load is not None
         options = {
             "--cluster": self.cluster.name,
             "--data-dir": self.cluster.paths.root.parent,
-            "--ack-log": self.load.ack_log,
+            "--ack-log": self._the_load.ack_log,
         }
         done = subprocess.run(
             keyplane_command("workload", "verify", "--json", options=options),
@@ -272,9 +265,18 @@ class Story:
         self.figures.unread_keys = report["unread_keys"]
 
     @property
+    def _the_load(self) -> Load:
+        assert self.load is not None
+        return self.load
+
+    @property
     def _the_admin(self) -> AdminClient:
         assert self._admin is not None
         return self._admin
+
+
+def _move_request(partition_id: int, target: str) -> pb.MovePartitionRequest:
+    return pb.MovePartitionRequest(table=TABLE, partition_id=partition_id, target_node_id=target)
 
 
 def _flush(address: str) -> None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import grpc
 import psutil
@@ -26,6 +27,13 @@ from keyplane.cluster import Cluster, ClusterConfig, Kind
 from keyplane.metadata.v1 import metadata_pb2 as pb
 from keyplane.model.partition import KEYSPACE_END, Partition
 from keyplane.storage.v1 import storage_pb2, storage_pb2_grpc
+
+Request: TypeAlias = pb.SplitPartitionRequest | pb.MergePartitionsRequest | pb.MovePartitionRequest
+_RESPONSES: dict[type, Any] = {
+    pb.SplitPartitionRequest: pb.SplitPartitionResponse,
+    pb.MergePartitionsRequest: pb.MergePartitionsResponse,
+    pb.MovePartitionRequest: pb.MovePartitionResponse,
+}
 
 SOURCE, TARGET, METADATA = "source", "target", "metadata"
 
@@ -160,12 +168,10 @@ class World:
             found += mine
         return sorted(found, key=lambda partition: partition.start)
 
-    def start_operation(self, request: pb.SplitPartitionRequest) -> pb.Operation:
+    def start_operation(self, request: Request) -> pb.Operation:
         """Under its request id, so that asking again gives the same operation."""
-        response: Callable[..., object] = getattr(
-            pb, type(request).__name__.replace("Request", "Response")
-        )
-        return self.admin.call(request, response, timeout_s=3).operation  # type: ignore[arg-type]
+        response = _RESPONSES[type(request)]
+        return self.admin.call(request, response, timeout_s=3).operation
 
     def process(self, member: str) -> psutil.Process:
         return psutil.Process(self.cluster.state().members[member].pid)
@@ -220,9 +226,7 @@ def test_killed_at_every_step(world: World, case: Case) -> None:
         writers.stop()
 
 
-def _prepare(
-    world: World, case: Case, table: str
-) -> tuple[dict[str, str], pb.SplitPartitionRequest]:
+def _prepare(world: World, case: Case, table: str) -> tuple[dict[str, str], Request]:
     """Which member plays which role, and the request that starts the operation."""
     first, *_ = world.partitions(table)
     nodes = [member.name for member in world.cluster.state().of_kind(Kind.STORAGE)]
@@ -235,7 +239,7 @@ def _prepare(
             table=table, partition_id=first.partition_id, request_id=request_id
         )
     if case.kind == "move":
-        return members, pb.MovePartitionRequest(  # type: ignore[return-value]
+        return members, pb.MovePartitionRequest(
             table=table,
             partition_id=first.partition_id,
             target_node_id=target,
@@ -249,12 +253,12 @@ def _prepare(
             pb.MovePartitionRequest(table=table, partition_id=right, target_node_id=target)
         )
         members = {METADATA: "metadata", SOURCE: target, TARGET: source}
-    return members, pb.MergePartitionsRequest(  # type: ignore[return-value]
+    return members, pb.MergePartitionsRequest(
         table=table, left_id=left, right_id=right, request_id=request_id
     )
 
 
-def _ask(world: World, request: pb.SplitPartitionRequest) -> pb.Operation | None:
+def _ask(world: World, request: Request) -> pb.Operation | None:
     """Asks until there is an answer, for at most WAIT_S; None if there never was."""
     give_up = time.monotonic() + WAIT_S
     while time.monotonic() < give_up:
