@@ -48,6 +48,9 @@ class MoveConfig:
     # Each call to the other end, and how often it is tried before the move is aborted.
     call_timeout_s: float = 2.0
     call_attempts: int = 5
+    # Before the fence, when nobody waits for the move, it is tried at least for so long: well over
+    # the second in which the transport reaches a node that has just been restarted.
+    call_patience_s: float = 5.0
     # Between tries, with full jitter, doubling between these.
     retry_s_min: float = 0.05
     retry_s_max: float = 1.0

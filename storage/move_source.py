@@ -370,7 +370,11 @@ class MoveSource:
     def _call(
         self, method: str, request: Message, response: type[_M], on_ok: Callable[[_M], None]
     ) -> None:
-        self._peer.call(method, request, response, on_ok, self.abort, self._config.call_attempts)
+        config = self._config
+        patience_s = 0.0 if self.phase == pb.MOVE_PHASE_FENCED else config.call_patience_s
+        self._peer.call(
+            method, request, response, on_ok, self.abort, config.call_attempts, patience_s
+        )
 
     def _between_requests(self, action: Callable[[], None]) -> None:
         def act() -> None:

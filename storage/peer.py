@@ -47,9 +47,11 @@ class Peer:
         on_ok: Callable[[_M], None],
         on_error: Callable[[KeyplaneError], None],
         attempts: int,
+        patience_s: float = 0.0,
     ) -> None:
-        """attempts: how often to try in all."""
+        """attempts: how often to try in all, or more often until `patience_s` have passed."""
         payload = request.SerializeToString()
+        give_up = self._clock.now() + patience_s
 
         def attempt(number: int) -> None:
             if self._closed:
@@ -73,7 +75,7 @@ class Peer:
                     return
             # A digest that differs will differ again.
             passing = error.retryable and error.reason is not Reason.DIGEST_MISMATCH
-            if passing and number + 1 < attempts:
+            if passing and (number + 1 < attempts or self._clock.now() < give_up):
                 delay_s = self._backoff.delay_s(number, self._rng.random())
                 self._clock.call_later(delay_s, lambda: attempt(number + 1))
             else:

@@ -385,6 +385,20 @@ def test_a_dead_target_aborts_the_move(world: StorageWorld) -> None:
     assert world.get("s1", (1, 1), "old-1")
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_target_that_is_back_within_seconds_does_not_abort_the_move(seed: int) -> None:
+    """However the jitter falls: a restarted process takes about a second to be reached again."""
+    world = StorageWorld(seed)
+    for name in ("s1", "s2"):
+        world.start(name)
+    world.open("s1")
+    world.kill("s2")
+    world.move("s1", (1, 1), "s2")
+    world.run_for(2)
+    world.start("s2")
+    assert finish(world).phase == pb.MOVE_PHASE_DONE
+
+
 def test_dropping_a_table_ends_its_move(world: StorageWorld) -> None:
     world.move("s1", (1, 1), "s2")
     drop = pb.DropTableRequest(operation_id="drop", table_id=TABLE.table_id, name=TABLE.name)
