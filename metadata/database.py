@@ -54,8 +54,10 @@ class Database:
     it is open whether the change was made; FOREIGN_FORMAT when it holds something else.
     """
 
-    def __init__(self, url: str, wait_s: float = WAIT_S) -> None:
-        self._engine = _make_engine(url, wait_s)
+    def __init__(self, url: str, wait_s: float = WAIT_S, engine: Engine | None = None) -> None:
+        """engine: to use instead of one made from the URL, for a database kept by somebody else."""
+        self._keeps_engine = engine is not None
+        self._engine = engine or make_engine(url, wait_s)
         self._term = 0
         self._position = 0
 
@@ -113,7 +115,8 @@ class Database:
         self._position += 1
 
     def close(self) -> None:
-        self._engine.dispose()
+        if not self._keeps_engine:
+            self._engine.dispose()
 
     def _write(self, session: Session, change: Change) -> None:
         claimed = session.execute(
@@ -237,7 +240,7 @@ def parse_url(url: str) -> URL:
     )
 
 
-def _make_engine(url: str, wait_s: float) -> Engine:
+def make_engine(url: str, wait_s: float = WAIT_S) -> Engine:
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
         return _make_sqlite(parsed, wait_s)
