@@ -18,7 +18,9 @@ class MemoryEngine:
     """A sorted dictionary with the durability of a disk.
 
     clock: of the process that uses it.
-    fail_with: makes every commit fail until it is None again. Failed batches leave no trace.
+    fail_with: makes every commit fail until it is None again.
+    keeps_failed: a batch that failed is on disk all the same, unseen until the process dies and the
+        next one reads it. Otherwise failed batches leave no trace.
     commit_s: virtual seconds that a commit takes; its batch becomes visible at the end.
     """
 
@@ -26,6 +28,7 @@ class MemoryEngine:
         self._clock = clock
         self.commit_s = commit_s
         self.fail_with: EngineError | None = None
+        self.keeps_failed = False
         self.commits = 0
         self._view = _View({})
         # Batches that are applied but not synced, in order, on top of what is.
@@ -33,6 +36,10 @@ class MemoryEngine:
         self._synced: dict[bytes, bytes] = {}
         # Commits of a process that has died are neither applied nor answered.
         self._life = 0
+        # Among the unsynced: batches that failed and can come back.
+        self._failed = 0
+        # When the last commit begun ends, so that the next does not overtake it.
+        self._busy_until = 0.0
 
     def get(self, key: bytes) -> bytes | None:
         return self._view.get(key)
@@ -51,9 +58,14 @@ class MemoryEngine:
             error = self.fail_with
             if error is None:
                 self._apply(batch, sync)
+            elif self.keeps_failed:
+                self._unsynced.append(batch)
+                self._failed += 1
             on_done(error)
 
-        self._clock.call_later(self.commit_s, finish)
+        now = self._clock.now()
+        self._busy_until = max(self._busy_until, now + self.commit_s)
+        self._clock.call_later(self._busy_until - now, finish)
 
     def snapshot(self) -> _View:
         return _View(dict(self._view.entries))
@@ -61,6 +73,7 @@ class MemoryEngine:
     def use(self, clock: Clock) -> None:
         """Hands the engine to the process that follows on one that has died."""
         self._clock = clock
+        self._busy_until = 0.0
 
     def close(self) -> None:
         """Nothing to give back; what was written stays for the next process."""
@@ -68,11 +81,18 @@ class MemoryEngine:
     def crash(self) -> None:
         """The process dies: what was committed stays, what was in flight is gone."""
         self._life += 1
+        if self._failed:
+            entries = dict(self._synced)
+            for batch in self._unsynced:
+                _apply_to(entries, batch)
+            self._view = _View(entries)
+            self._failed = 0
 
     def power_loss(self) -> None:
         """The machine dies: only what was synced stays."""
         self._life += 1
         self._unsynced.clear()
+        self._failed = 0
         self._view = _View(dict(self._synced))
 
     def _apply(self, batch: Batch, sync: bool) -> None:
