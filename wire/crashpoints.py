@@ -29,8 +29,12 @@ def arm(name: str, action: Callable[[], None]) -> None:
     _armed[name] = action
 
 
-def disarm() -> None:
-    _armed.clear()
+def disarm(name: str | None = None) -> None:
+    """Of one point, or of all."""
+    if name is None:
+        _armed.clear()
+    else:
+        _armed.pop(name, None)
 
 
 def crashpoint(name: str) -> None:

@@ -32,6 +32,8 @@ class FaultKind(enum.Enum):
     DUPLICATE = "duplicate"
     # Every commit takes `delay_s` longer.
     SLOW_DISK = "slow-disk"
+    # Whoever gets to the crash point `point` first dies there. Once.
+    CRASH_POINT = "crash-point"
     # Writes are refused: no space is left.
     FULL_DISK = "full-disk"
     # The clock runs at `rate` times the speed of time.
@@ -48,6 +50,8 @@ class FaultKind(enum.Enum):
     METADATA_DOWN = "metadata-down"
     # The Metadata Store's database and what it publishes are late by `delay_s`.
     METADATA_LAG = "metadata-lag"
+    # Commits of the Metadata Store fail, made or not.
+    DATABASE_ERROR = "database-error"
 
 
 class Direction(enum.Enum):
@@ -65,6 +69,7 @@ class Fault:
     target: name of a process, such as `storage-2`.
     peer: the other end, of network faults; empty: everybody.
     parameters: numbers that the kind asks for, by name.
+    point: the crash point's name, of that kind.
     until: when it heals by itself, on the axis of whoever keeps it; None: when it is healed.
     """
 
@@ -75,12 +80,13 @@ class Fault:
     direction: Direction = Direction.BOTH
     probability: float = 1.0
     parameters: Mapping[str, float] = field(default_factory=dict)
+    point: str = ""
     until: float | None = None
 
     def __str__(self) -> str:
         """As `keyplane fault` would be asked for it."""
         arrow = {Direction.BOTH: "<->", Direction.TO_PEER: "->", Direction.FROM_PEER: "<-"}
-        words = [self.kind.value, self.target]
+        words = [self.kind.value, *filter(None, (self.target, self.point))]
         if self.peer:
             words += [arrow[self.direction], self.peer]
         words += [f"{name}={number:g}" for name, number in sorted(self.parameters.items())]
