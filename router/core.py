@@ -124,6 +124,16 @@ class RouterCore:
         self._clock.call_later(self._config.boot_patience_s, self._boot_without_memds)
 
     @property
+    def tables(self) -> Tables:
+        """What it knows of tables and routes. To look at only."""
+        return self._tables
+
+    @property
+    def in_flight(self) -> int:
+        """Requests being worked on."""
+        return self._desk.in_flight
+
+    @property
     def ready(self) -> bool:
         """Whether anybody has told it anything: its snapshot, MemDS, or a storage node."""
         return not self._desk.draining and (

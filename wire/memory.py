@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from keyplane.model.errors import KeyplaneError, Reason
-from wire.ports import Handler, Reply, ReplyFn, Request
+from wire.ports import Clock, Handler, Reply, ReplyFn, Request
 
 
 @dataclass(slots=True)
@@ -211,10 +211,14 @@ def _ender(call: _MemoryCall, reply: Reply) -> Callable[[], None]:
 class MemoryDisk:
     """Files that are replaced whole. `fail_with` makes every write fail until it is reset."""
 
-    def __init__(self, clock: VirtualClock) -> None:
+    def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self.files: dict[str, bytes] = {}
         self.fail_with: OSError | None = None
+
+    def use(self, clock: Clock) -> None:
+        """Hands the files to the process that follows on one that has died."""
+        self._clock = clock
 
     def read(self, name: str) -> bytes | None:
         return self.files.get(name)

@@ -108,5 +108,12 @@ class Metrics:
             raise ValueError(f"{name!r} is {found!r} already")
         return found
 
+    def read(self, name: str) -> float:
+        """The level of a gauge, or the total of a counter. Raises KeyError if there is none."""
+        metric = self._metrics[name]
+        if isinstance(metric, Gauge):
+            return metric.read()
+        return metric.total() if isinstance(metric, Counter) else float(sum(metric.counts))
+
     def __iter__(self) -> Iterator[Metric]:
         return iter(self._metrics.values())

@@ -1,0 +1,139 @@
+"""I3 and I5: what a router knows only ever gets newer, and never gets less.
+
+I3: its map version never falls, and it sends no request by a route that a storage node has told it
+is out of date. I5: a hash that it once had a route for has one until its table is deleted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from keyplane.model.partition import KEYSPACE_END, Partition
+from keyplane.route.v1 import route_pb2 as route
+from keyplane.storage.v1 import storage_pb2 as storage
+from sim.network import SimCall
+from sim.observers.base import Observer
+from sim.observers.one_owner import EXECUTE
+from sim.process import SimProcess
+from sim.world import World
+from wire.ports import Reply
+
+# Hashes looked up to see whether a table is covered: enough to notice any lost page or map.
+_PROBES = tuple(range(0, KEYSPACE_END, KEYSPACE_END // 16))
+
+
+@dataclass(slots=True)
+class _Knowledge:
+    """What one router has known in this life. versions, covered: by table name, with its id."""
+
+    versions: dict[str, tuple[int, int]] = field(default_factory=dict)
+    covered: dict[str, int] = field(default_factory=dict)
+    # What storage nodes have told it, by table id.
+    told: dict[int, dict[tuple[int, int], Partition]] = field(default_factory=dict)
+
+
+class ForwardOnly(Observer):
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._routers: dict[str, _Knowledge] = {}
+        world.on_birth.append(self._on_birth)
+
+    def _on_birth(self, process: SimProcess) -> None:
+        if process.name in self.world.routers:
+            self._routers[process.name] = _Knowledge()
+
+    def on_reply(self, call: SimCall, reply: Reply) -> None:
+        knowledge = self._routers.get(call.source.name)
+        if knowledge is None or reply.error is None or call.method != EXECUTE:
+            return
+        hint = reply.error.detail(route.RouteHint)
+        if hint is not None:
+            for message in hint.partitions:
+                partition = Partition.from_proto(message)
+                told = knowledge.told.setdefault(partition.table_id, {})
+                told[partition.partition_id, partition.epoch] = partition
+
+    def on_send(self, call: SimCall) -> None:
+        knowledge = self._routers.get(call.source.name)
+        if knowledge is None or not knowledge.told or call.method != EXECUTE:
+            return
+        request = storage.ExecuteRequest.FromString(call.payload)
+        key_hash = _hash_of(request)
+        if key_hash is None:
+            return
+        used = self._used(call.source.name, request.partition_id, key_hash)
+        if used is None:
+            return
+        for partition in knowledge.told.get(used.table_id, {}).values():
+            if partition.covers(key_hash) and partition.epoch > request.epoch:
+                self.world.violate(
+                    "I3",
+                    f"{call.source.name} goes to partition {request.partition_id} at epoch"
+                    f" {request.epoch} although a storage node has told it of partition"
+                    f" {partition.partition_id} at epoch {partition.epoch}",
+                    f"p{request.partition_id}",
+                    f"p{partition.partition_id}",
+                    call.source.name,
+                )
+
+    def beat(self) -> None:
+        for name, router in self.world.routers.items():
+            if not self.world.has_booted(name):
+                continue
+            knowledge = self._routers[name]
+            present: set[str] = set()
+            for table in router.core.tables.all():
+                present.add(table.name)
+                self._check_version(
+                    name, knowledge, table.name, (table.table_id, table.routes.version)
+                )
+                covers = all(table.lookup(probe) is not None for probe in _PROBES)
+                if covers:
+                    knowledge.covered[table.name] = table.table_id
+                elif knowledge.covered.get(table.name) == table.table_id:
+                    self._lost(name, table.name)
+            for table_name in [each for each in knowledge.covered if each not in present]:
+                if self._exists(table_name, knowledge.covered[table_name]):
+                    self._lost(name, table_name)
+                del knowledge.covered[table_name]
+
+    def _check_version(
+        self, router: str, knowledge: _Knowledge, table: str, version: tuple[int, int]
+    ) -> None:
+        before = knowledge.versions.get(table, (0, 0))
+        if version < before:
+            self.world.violate(
+                "I3",
+                f"{router} went back from version {before[1]} of table {table!r} to {version[1]}",
+                router,
+            )
+        knowledge.versions[table] = version
+
+    def _exists(self, table: str, table_id: int) -> bool:
+        """Whether the Metadata Store, dead or alive, still has the table, and keeps it."""
+        record = self.world.metadata.core.catalog.tables.get(table_id)
+        return record is not None and record.active and record.name == table
+
+    def _lost(self, router: str, table: str) -> None:
+        self.world.violate("I5", f"{router} has lost routes of table {table!r}", router)
+
+    def _used(self, router: str, partition_id: int, key_hash: int) -> Partition | None:
+        """The partition that the router has just looked up for a hash."""
+        for table in self.world.routers[router].core.tables.all():
+            found = table.lookup(key_hash)
+            if found is not None and found.partition.partition_id == partition_id:
+                return found.partition
+        return None
+
+
+def _hash_of(request: storage.ExecuteRequest) -> int | None:
+    """The hash by which an operation was routed; None for those that cover a range."""
+    match request.WhichOneof("op"):
+        case "get":
+            return request.get.key.hash
+        case "write":
+            return request.write.key.hash
+        case "query":
+            return request.query.hash
+        case _:
+            return None

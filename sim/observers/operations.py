@@ -1,0 +1,88 @@
+"""I8: every operation interrupted at any step finishes or aborts, and none is applied twice.
+
+While faults last: an operation that has ended never changes any more, and no two operations made the
+same partition. Once they are over: none is left unfinished, and what storage nodes serve is what the
+map says, whole.
+"""
+
+from __future__ import annotations
+
+from keyplane.model.partition import KEYSPACE_END, Partition
+from metadata.operations import Operation
+from sim.observers.base import Observer
+from sim.topology import METADATA
+from sim.world import World
+
+
+class Operations(Observer):
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self._ended: dict[str, Operation] = {}
+        self._makers: dict[int, str] = {}
+
+    def beat(self) -> None:
+        if not self.world.has_booted(METADATA) or not self.world.metadata.core.ready:
+            return
+        for operation in self.world.metadata.core.catalog.operations.values():
+            if not operation.state.ended:
+                continue
+            before = self._ended.setdefault(operation.operation_id, operation)
+            if before.state is not operation.state:
+                self.world.violate(
+                    "I8",
+                    f"operation {operation.operation_id} ended as {before.state.value} and is"
+                    f" {operation.state.value} now",
+                    operation.operation_id,
+                )
+
+    def calm(self) -> None:
+        catalog = self.world.metadata.core.catalog
+        for operation in catalog.active.values():
+            self.world.violate(
+                "I8",
+                f"operation {operation.operation_id} ({operation.kind.value}) is still"
+                f" {operation.state.value} long after the last fault",
+                operation.operation_id,
+            )
+        served = sorted(
+            (
+                shard.partition
+                for member in self.world.storage_members().values()
+                for shard in member.node.state.shards.values()
+            ),
+            key=_place,
+        )
+        mapped = [
+            partition
+            for table_id in sorted(catalog.maps)
+            for partition in catalog.maps[table_id].partitions()
+        ]
+        if served != mapped:
+            wrong = next(
+                each for each in [*served, *mapped] if each not in served or each not in mapped
+            )
+            self.world.violate(
+                "I8",
+                "what storage nodes serve is not what the map says; the first difference is"
+                f" {wrong}",
+                f"p{wrong.partition_id}",
+            )
+        self._check_cover(mapped)
+
+    def _check_cover(self, mapped: list[Partition]) -> None:
+        ends: dict[int, int] = {}
+        for partition in mapped:
+            if partition.start != ends.get(partition.table_id, 0):
+                self.world.violate(
+                    "I8",
+                    f"the map has a gap or an overlap before {partition}",
+                    f"p{partition.partition_id}",
+                )
+            ends[partition.table_id] = partition.end
+        for table_id, end in ends.items():
+            if end != KEYSPACE_END:
+                self.world.violate("I8", f"the map of table {table_id} ends at {end:#x}")
+
+
+def _place(partition: Partition) -> tuple[int, int]:
+    return partition.table_id, partition.start

@@ -1,0 +1,211 @@
+"""The operator: asks the Metadata Store for splits, merges, moves and the rest, as a script would.
+
+What it asks for is drawn beforehand (an `Action`); which partition that means is decided when its
+time comes, by the map as it is then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import Message
+
+from keyplane.catalog.v1 import catalog_pb2 as catalog
+from keyplane.metadata.v1 import metadata_pb2 as pb
+from keyplane.model.partition import Partition
+from sim.process import address_of
+from sim.topology import METADATA, OPERATOR, TableSpec
+from sim.world import World
+from wire.ports import Reply
+
+_SERVICE = "/keyplane.metadata.v1.MetadataService/"
+
+# Each attempt, and the pause between two, in virtual seconds.
+_TIMEOUT_S = 2.0
+_PAUSE_S = 0.5
+
+# Partitions narrower than this are not split further: a few dozen splits of one hash get there.
+_NARROW = 1 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """kind: `split`, `merge`, `move`, `drain`, `cancel`, `recreate` (of a table of its own).
+
+    first, second: numbers of [0, 1) that choose the partition and the node.
+    """
+
+    at: float
+    kind: str
+    first: float
+    second: float
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.first:.3f}, {self.second:.3f})"
+
+
+class Operator:
+    """asked: actions the Metadata Store took. refused: those it did not, by reason."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._process = world.new_process(OPERATOR)
+        self._transport = world.transport(self._process)
+        self._requests = 0
+        self._scratch = 0
+        self.asked = 0
+        self.refused: dict[str, int] = {}
+        self._kinds: Mapping[str, Callable[[Action], None]] = {
+            "split": self._split,
+            "merge": self._merge,
+            "move": self._move,
+            "drain": self._drain,
+            "cancel": self._cancel,
+            "recreate": self._recreate,
+        }
+
+    def act(self, action: Action) -> None:
+        """Does it now. Raises KeyError on an unknown kind."""
+        self._kinds[action.kind](action)
+
+    def create(self, spec: TableSpec) -> None:
+        """Raises nothing: asks until the Metadata Store has taken it."""
+        request = pb.CreateTableRequest(
+            table=spec.name,
+            partition_key=catalog.KeyAttribute(name="id", type=catalog.SCALAR_TYPE_STRING),
+            partitions=spec.partitions,
+            durability=spec.durability,
+        )
+        if spec.sorted:
+            request.sort_key.name = "at"
+            request.sort_key.type = catalog.SCALAR_TYPE_NUMBER
+        self.ask("CreateTable", request)
+
+    def split(self, table: str, at: float = 0.5) -> None:
+        """Splits the partition that holds this share of the table's keyspace."""
+        self._split(Action(self._world.now, "split", at, 0.5), table)
+
+    def move(self, table: str, to: str, at: float = 0.5) -> None:
+        """Moves the partition that holds this share of the table's keyspace to a storage node."""
+        partition = self._choose(at, table)
+        if partition is not None:
+            self._ask_move(table, partition, to)
+
+    def ask(self, method: str, request: Message, tries: int = 30) -> None:
+        """Asks again while nobody answers, or the answer says to come back."""
+
+        def on_reply(reply: Reply) -> None:
+            error = reply.error
+            if error is None:
+                self.asked += 1
+            elif error.retryable and tries > 1:
+                self._process.clock.call_later(
+                    _PAUSE_S, lambda: self.ask(method, request, tries - 1)
+                )
+            else:
+                self.refused[error.reason.name] = self.refused.get(error.reason.name, 0) + 1
+
+        self._transport.call(
+            address_of(METADATA),
+            _SERVICE + method,
+            request.SerializeToString(),
+            self._process.clock.now() + _TIMEOUT_S,
+            on_reply,
+        )
+
+    # --- kinds ----------------------------------------------------------------------------------
+
+    def _split(self, action: Action, table: str = "") -> None:
+        partition = self._choose(action.first, table)
+        if partition is None or partition.end - partition.start < _NARROW:
+            return
+        request = pb.SplitPartitionRequest(
+            table=self._table(partition),
+            partition_id=partition.partition_id,
+            request_id=self._request_id(),
+        )
+        if action.second < 0.7:
+            width = partition.end - partition.start
+            request.split_hash = (
+                partition.start + 1 + int((width - 1) * (0.2 + 0.8 * action.second))
+            )
+        self.ask("SplitPartition", request)
+
+    def _merge(self, action: Action) -> None:
+        left = self._choose(action.first)
+        right = self._after(left)
+        if left is not None and right is not None:
+            request = pb.MergePartitionsRequest(
+                table=self._table(left),
+                left_id=left.partition_id,
+                right_id=right.partition_id,
+                request_id=self._request_id(),
+            )
+            self.ask("MergePartitions", request)
+
+    def _move(self, action: Action) -> None:
+        partition = self._choose(action.first)
+        if partition is not None:
+            nodes = self._world.topology.storage_names()
+            others = [name for name in nodes if name != partition.leader]
+            if others:
+                target = others[int(action.second * len(others))]
+                self._ask_move(self._table(partition), partition, target)
+
+    def _ask_move(self, table: str, partition: Partition, target: str) -> None:
+        request = pb.MovePartitionRequest(
+            table=table,
+            partition_id=partition.partition_id,
+            target_node_id=target,
+            request_id=self._request_id(),
+        )
+        self.ask("MovePartition", request)
+
+    def _drain(self, action: Action) -> None:
+        nodes = self._world.topology.storage_names()
+        node = nodes[int(action.first * len(nodes))]
+        request = pb.DrainNodeRequest(node_id=node, request_id=self._request_id())
+        self.ask("DrainNode", request)
+
+    def _cancel(self, action: Action) -> None:
+        active = list(self._world.metadata.core.catalog.active)
+        if active:
+            chosen = active[int(action.first * len(active))]
+            self.ask("CancelOperation", pb.CancelOperationRequest(operation_id=chosen))
+
+    def _recreate(self, action: Action) -> None:
+        """Makes a table that nobody reads, or deletes the one made before."""
+        if self._scratch % 2:
+            self.ask("DeleteTable", pb.DeleteTableRequest(table="scratch"))
+        else:
+            self.create(TableSpec("scratch", partitions=1 + int(action.first * 4)))
+        self._scratch += 1
+
+    # --- choosing -------------------------------------------------------------------------------
+
+    def _choose(self, number: float, table: str = "") -> Partition | None:
+        """One of all partitions, or of one table's, by a number of [0, 1)."""
+        maps: Any = self._world.metadata.core.catalog.maps.values()
+        partitions = [
+            partition
+            for map in maps
+            if table in ("", map.table.name)
+            for partition in map.partitions()
+        ]
+        return partitions[int(number * len(partitions))] if partitions else None
+
+    def _after(self, left: Partition | None) -> Partition | None:
+        if left is None:
+            return None
+        map = self._world.metadata.core.catalog.maps[left.table_id]
+        return next((each for each in map.partitions() if each.start == left.end), None)
+
+    def _table(self, partition: Partition) -> str:
+        map = self._world.metadata.core.catalog.maps[partition.table_id]
+        return map.table.name
+
+    def _request_id(self) -> str:
+        self._requests += 1
+        return f"operator-{self._requests}"

@@ -1,0 +1,152 @@
+"""What a world is made of: how many of each process, which tables, and their settings."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cache.config import ReaderConfig
+from keyplane.catalog.v1 import catalog_pb2 as catalog
+from metadata.config import MetadataConfig
+from router.config import RouterConfig
+from sim.network import Delay
+from storage.config import MoveConfig, StorageConfig, WriteConfig
+
+CLUSTER = "sim"
+METADATA = "metadata"
+OPERATOR = "operator"
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """A table that the world starts with.
+
+    partitions: as created; splits and merges change that. keys: distinct items that clients use.
+    power: whether acknowledged writes must survive a loss of power, or only the death of a process.
+    sorted: whether items have a sort key besides, so that several share a partition key.
+    """
+
+    name: str
+    partitions: int = 4
+    keys: int = 20
+    power: bool = False
+    sorted: bool = False
+
+    @property
+    def durability(self) -> catalog.Durability.ValueType:
+        return catalog.DURABILITY_POWER if self.power else catalog.DURABILITY_PROCESS
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """Processes are named as on a live cluster: `router-1`, `storage-1`, `memds-1`, `metadata`.
+
+    delay: of a message between two processes that no fault touches. skew: by how much clocks may
+    run fast or slow, as a share. commit_s: of a storage node's disk. The configurations are those
+    of the real services; what they leave at 0 or empty the world fills in.
+    """
+
+    routers: int = 2
+    storage: int = 3
+    memds: int = 3
+    clients: int = 2
+    tables: tuple[TableSpec, ...] = (TableSpec("orders"),)
+    delay: Delay = field(default_factory=Delay)
+    skew: float = 0.0
+    commit_s: float = 0.0003
+    router: RouterConfig = field(default_factory=RouterConfig)
+    reader: ReaderConfig = field(default_factory=lambda: ReaderConfig(CLUSTER))
+    writes: WriteConfig = field(default_factory=WriteConfig)
+    moves: MoveConfig = field(default_factory=MoveConfig)
+    metadata: MetadataConfig = field(default_factory=MetadataConfig)
+
+    def router_names(self) -> list[str]:
+        return [f"router-{number}" for number in range(1, self.routers + 1)]
+
+    def storage_names(self) -> list[str]:
+        return [f"storage-{number}" for number in range(1, self.storage + 1)]
+
+    def memds_names(self) -> list[str]:
+        return [f"memds-{number}" for number in range(1, self.memds + 1)]
+
+    def client_names(self) -> list[str]:
+        return [f"client-{number}" for number in range(1, self.clients + 1)]
+
+    def describe(self) -> Mapping[str, object]:
+        """What a report says of it."""
+        return {
+            "routers": self.routers,
+            "storage": self.storage,
+            "memds": self.memds,
+            "clients": self.clients,
+            "tables": [f"{spec.name} ({spec.partitions} partitions)" for spec in self.tables],
+        }
+
+
+def draw_topology(rng: random.Random, base: Topology) -> Topology:
+    """A topology of the size of `base`, with settings that a seed chooses.
+
+    Bounds are drawn small often enough that queues, budgets and memories overflow in a minute of
+    virtual time, which at their defaults takes a real load.
+    """
+    small = rng.random() < 0.3
+    tables = tuple(
+        TableSpec(
+            spec.name,
+            partitions=rng.randint(1, 12),
+            keys=rng.randint(6, 30),
+            power=rng.random() < 0.5,
+            sorted=rng.random() < 0.5,
+        )
+        for spec in base.tables
+    )
+    return Topology(
+        routers=base.routers,
+        storage=base.storage,
+        memds=base.memds,
+        clients=base.clients,
+        tables=tables,
+        delay=Delay(
+            least_s=rng.choice([0.0001, 0.0005, 0.002]),
+            spread_s=rng.choice([0.0003, 0.001, 0.004]),
+            tail=rng.choice([0.0, 0.005, 0.02]),
+            tail_s=rng.choice([0.02, 0.1]),
+        ),
+        skew=rng.choice([0.0, 0.0, 0.01, 0.05]),
+        commit_s=rng.choice([0.0001, 0.0005, 0.003]),
+        router=RouterConfig(
+            inflight_max=rng.choice([4, 8]) if small else 4096,
+            searches_max=rng.choice([1, 4]) if small else 256,
+        ),
+        reader=ReaderConfig(CLUSTER, page_slots=rng.choice([1, 2, 32])),
+        writes=WriteConfig(
+            queue_writes_max=rng.choice([4, 8]) if small else 10_000,
+            batch_writes_max=rng.choice([1, 2, 512]),
+            tokens_max=rng.choice([64, 512]) if small else 200_000,
+            probe_s_min=0.05,
+        ),
+        moves=MoveConfig(
+            chunk_bytes=rng.choice([1, 200, 256 << 10]),
+            rate_bytes_s=rng.choice([2_000.0, float(64 << 20)]),
+            fence_lag_writes=rng.choice([1, 64]),
+            fence_queue_max=rng.choice([1, 4]) if small else 1_000,
+            incoming_idle_s=rng.choice([5.0, 60.0]),
+        ),
+        metadata=MetadataConfig(
+            node_silence_s=rng.choice([2.0, 5.0]),
+            operations_driven_max=rng.choice([1, 4, 32]),
+        ),
+    )
+
+
+def storage_config(topology: Topology, name: str, address: str, metadata: str) -> StorageConfig:
+    return StorageConfig(
+        node_id=name,
+        cluster=CLUSTER,
+        address=address,
+        zone=f"zone-{int(name.rpartition('-')[2]) % 3}",
+        metadata_address=metadata,
+        writes=topology.writes,
+        moves=topology.moves,
+    )
