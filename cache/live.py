@@ -18,7 +18,9 @@ from typing import TypeVar
 from pymemcache import Client, MemcacheError, MemcacheUnexpectedCloseError
 
 from cache import memds_keys
-from wire.ports import MemdsGet, MemdsOutcome, MemdsStore
+from wire.injection import FaultyMemdsNode
+from wire.ports import MemdsGet, MemdsNode, MemdsOutcome, MemdsStore
+from wire.service import Runtime
 
 _T = TypeVar("_T")
 
@@ -221,3 +223,17 @@ def connect(
     """The memcached nodes of a cluster. Connections are made when they are first needed."""
     marker = memds_keys.marker(cluster)
     return [MemcachedNode(address, marker, loop, config) for address in addresses]
+
+
+def connect_from(
+    runtime: Runtime, addresses: Sequence[str], cluster: str, config: MemcachedConfig | None = None
+) -> list[MemdsNode]:
+    """As `connect`, for a server: the nodes misbehave if the process is told so."""
+    config = config or MemcachedConfig()
+    nodes = connect(addresses, cluster, runtime.clock.loop, config)
+    if runtime.faults is None:
+        return list(nodes)
+    return [
+        FaultyMemdsNode(node, runtime.faults, runtime.clock, runtime.rng, config.timeout_s)
+        for node in nodes
+    ]

@@ -40,6 +40,7 @@ def run(
     advertise: flags.Advertise = "",
     metrics_listen: flags.MetricsListen = "127.0.0.1:0",
     run_file: flags.RunFile = None,
+    enable_faults: flags.EnableFaults = False,
     log_level: flags.Level = LogLevel.INFO,
     log_format: flags.Format = LogFormat.AUTO,
 ) -> None:
@@ -54,6 +55,7 @@ def run(
         advertise=advertise,
         metrics_listen=metrics_listen,
         run_file=run_file,
+        enable_faults=enable_faults,
         log_level=log_level,
         log_format=log_format,
     )

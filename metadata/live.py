@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from cache.config import PublisherConfig
-from cache.live import MemcachedConfig, connect
+from cache.live import MemcachedConfig, connect_from
 from cache.settings import MemdsSettings
 from keyplane.model.errors import KeyplaneError, Reason
 from metadata.catalog import Catalog
@@ -18,6 +18,8 @@ from metadata.change import Change
 from metadata.config import MetadataConfig
 from metadata.core import MetadataCore
 from metadata.database import Database
+from metadata.lag import LaggingLedger
+from metadata.ledger import Ledger
 from wire.addresses import parse_addresses
 from wire.service import Runtime
 
@@ -94,15 +96,17 @@ def build(runtime: Runtime) -> MetadataCore:
     memds = parse_addresses("--memds", settings.memds)
     database = Database(settings.database_url)
     database.migrate()
-    loop = runtime.clock.loop
+    ledger: Ledger = ThreadLedger(runtime.clock.loop, database)
+    if runtime.faults is not None:
+        ledger = LaggingLedger(ledger, runtime.faults, runtime.clock)
     return MetadataCore(
         MetadataConfig(),
         PublisherConfig(cluster=settings.cluster),
         runtime.clock,
         runtime.transport,
         runtime.server,
-        ThreadLedger(loop, database),
-        connect(memds, settings.cluster, loop, MemcachedConfig.for_publisher()),
+        ledger,
+        connect_from(runtime, memds, settings.cluster, MemcachedConfig.for_publisher()),
         runtime.rng,
         runtime.metrics,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cache.config import ReaderConfig, Refresh
-from cache.live import connect
+from cache.live import connect_from
 from cache.settings import MemdsSettings
 from router.config import RouterConfig
 from router.core import RouterCore
@@ -38,7 +38,7 @@ def build(runtime: Runtime) -> RouterCore:
         runtime.clock,
         runtime.transport,
         runtime.server,
-        connect(memds, settings.cluster, runtime.clock.loop),
+        connect_from(runtime, memds, settings.cluster),
         FileDisk(settings.snapshot_dir),
         runtime.rng,
         runtime.metrics,

@@ -6,14 +6,16 @@ from pathlib import Path
 
 from pydantic import Field
 
-from cache.live import MemcachedConfig, connect
+from cache.live import MemcachedConfig, connect_from
 from cache.settings import MemdsSettings
 from keyplane.model.errors import KeyplaneError, Reason
 from storage.config import StorageConfig
 from storage.engine import RocksEngine
 from storage.node import StorageNode
 from wire.addresses import check_address, parse_addresses
-from wire.ports import EngineError
+from wire.injection import FaultyEngine
+from wire.injection.live import allow_full_disk
+from wire.ports import Engine, EngineError
 from wire.service import Runtime
 
 # Inside the data directory, which leaves room beside it.
@@ -41,13 +43,16 @@ def build(runtime: Runtime) -> StorageNode:
     if settings.metadata:
         check_address("--metadata", settings.metadata)
     try:
-        engine = RocksEngine(
+        engine: Engine = RocksEngine(
             settings.data_dir / ENGINE_DIRECTORY, runtime.clock, loop.call_soon_threadsafe
         )
     except EngineError as error:
         raise KeyplaneError(
             Reason.WRITE_ERROR, f"{error}; check --data-dir, its permissions and its disk"
         ) from error
+    if runtime.faults is not None:
+        engine = FaultyEngine(engine, runtime.faults, runtime.clock)
+        allow_full_disk(runtime.faults)
     return StorageNode(
         StorageConfig(
             node_id=settings.node_id,
@@ -60,7 +65,7 @@ def build(runtime: Runtime) -> StorageNode:
         runtime.transport,
         runtime.server,
         engine,
-        connect(memds, settings.cluster, loop, MemcachedConfig.for_publisher()),
+        connect_from(runtime, memds, settings.cluster, MemcachedConfig.for_publisher()),
         runtime.metrics,
         runtime.rng,
         runtime.log,

@@ -44,6 +44,14 @@ RunFile = Annotated[
         help="File to write name, pid and addresses to, once the ports are bound.",
     ),
 ]
+EnableFaults = Annotated[
+    bool,
+    typer.Option(
+        "--enable-faults",
+        envvar="KEYPLANE_ENABLE_FAULTS",
+        help="Take faults through FaultService, from callers on this machine. For tests.",
+    ),
+]
 Level = Annotated[
     LogLevel,
     typer.Option("--log-level", envvar="KEYPLANE_LOG_LEVEL", help="Least level to log."),

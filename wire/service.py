@@ -15,7 +15,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -28,10 +28,14 @@ from wire import crashpoints
 from wire.exporter import Exporter
 from wire.files import replace_file
 from wire.grpcio import GrpcServer, GrpcTransport
+from wire.injection import FaultTable, FaultyServer, FaultyTransport
+from wire.injection.check import NETWORK_KINDS
+from wire.injection.live import allow_crash_points
+from wire.injection.service import FAULT_SERVICE, FaultService
 from wire.logs import LogFormat, LogLevel, configure_logging
 from wire.loop import LoopClock
 from wire.metrics import Metrics
-from wire.ports import Rng
+from wire.ports import Rng, Server, Transport
 
 Log: TypeAlias = structlog.typing.FilteringBoundLogger
 
@@ -89,6 +93,8 @@ class ServiceSettings(BaseSettings):
     # Comma lists of crash points at which to kill or to stop this process. For tests.
     crash_at: str = ""
     stop_at: str = ""
+    # Whether this process can be told to misbehave, through FaultService. For tests.
+    enable_faults: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +102,20 @@ class Runtime:
     """The ports of a real process, for the core to be built over.
 
     address: host:port under which others reach the gRPC server; bound, so it is known already.
+    faults: those that this process is told to do; None unless it takes any. `transport` and
+        `server` do theirs already.
     """
 
     name: str
     address: str
     settings: ServiceSettings
     clock: LoopClock
-    transport: GrpcTransport
-    server: GrpcServer
+    transport: Transport
+    server: Server
     metrics: Metrics
     rng: Rng
     log: Log
+    faults: FaultTable | None = None
 
 
 def serve(
@@ -152,7 +161,7 @@ async def _run(
     metrics = Metrics()
     _log_loop_errors(loop, log, metrics)
     clock = LoopClock(loop)
-    server = GrpcServer(clock, metrics, service_names)
+    server = GrpcServer(clock, metrics, (*service_names, FAULT_SERVICE))
     try:
         bound = server.bind(settings.listen)
     except (OSError, ValueError) as error:
@@ -165,6 +174,9 @@ async def _run(
     address = settings.advertise or bound
     rng = random.Random()
     runtime = Runtime(name, address, settings, clock, transport, server, metrics, rng, log)
+    if settings.enable_faults:
+        runtime = _with_faults(runtime)
+    FaultService(server, runtime.faults, clock, metrics)
     async with contextlib.AsyncExitStack() as ports:
         ports.callback(exporter.close)
         ports.push_async_callback(transport.close)
@@ -184,6 +196,21 @@ async def _run(
         code = await _drain(core, settings.drain_grace_s, log)
     log.info("stopped")
     return code
+
+
+def _with_faults(runtime: Runtime) -> Runtime:
+    table = FaultTable(runtime.clock, runtime.name)
+    for kind in NETWORK_KINDS:
+        table.allow(kind)
+    allow_crash_points(table)
+    runtime.log.warning("takes faults from this machine (--enable-faults)")
+    ports = (table, runtime.clock, runtime.rng)
+    return replace(
+        runtime,
+        transport=FaultyTransport(runtime.transport, *ports),
+        server=FaultyServer(runtime.server, *ports),
+        faults=table,
+    )
 
 
 async def _until_stopped(

@@ -85,11 +85,13 @@ class Reason(enum.Enum):
     NOT_NEIGHBOURS = _Row(Code.INVALID_ARGUMENT, True, False, *_VALIDATION)
     UNKNOWN_METHOD = _Row(Code.UNIMPLEMENTED, True, False, 400, "UnknownOperationException")
     FAULTS_DISABLED = _Row(Code.PERMISSION_DENIED, True, False, 400, "AccessDeniedException")
+    CALLER_NOT_LOCAL = _Row(Code.PERMISSION_DENIED, True, False, 400, "AccessDeniedException")
 
     # What it names is not there, or not in a state that allows it.
     TABLE_NOT_FOUND = _Row(Code.NOT_FOUND, True, False, *_NOT_FOUND)
     PARTITION_NOT_FOUND = _Row(Code.NOT_FOUND, True, False, *_NOT_FOUND)
     NODE_NOT_FOUND = _Row(Code.NOT_FOUND, True, False, *_NOT_FOUND)
+    FAULT_NOT_FOUND = _Row(Code.NOT_FOUND, True, False, *_NOT_FOUND)
     OPERATION_NOT_FOUND = _Row(Code.NOT_FOUND, True, False, *_NOT_FOUND)
     TABLE_EXISTS = _Row(Code.ALREADY_EXISTS, True, False, *_IN_USE)
     OPERATION_EXISTS = _Row(Code.ALREADY_EXISTS, True, False, *_IN_USE)
