@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import io
 import logging
 import sys
+from typing import TextIO, cast
 
 import structlog
 from structlog.typing import Processor
@@ -21,6 +24,22 @@ class LogFormat(enum.StrEnum):
     AUTO = "auto"  # console if stderr is a terminal, else json
     CONSOLE = "console"
     JSON = "json"
+
+
+class _Tolerant(io.TextIOBase):
+    """A stream whose lines are lost while it cannot take them: a disk is full, a pipe closed."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def configure_logging(level: LogLevel, format: LogFormat) -> None:
@@ -42,7 +61,8 @@ def configure_logging(level: LogLevel, format: LogFormat) -> None:
     structlog.configure(
         processors=[*shared, *render],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        # Logs go to a file that cannot always be written; nothing may fail because of that.
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Tolerant(sys.stderr))),
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
