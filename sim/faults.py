@@ -1,4 +1,4 @@
-"""Does faults to a world, and undoes them: one function per kind, looked up by the record's kind."""
+"""Does faults to a world, and undoes them: one function for each kind of fault."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Active:
 
 
 class FaultDriver:
-    """What is wrong with a world at present. Every fault can be healed, alone or with all others."""
+    """What is wrong with a world at present. A fault is healed alone, or with all others."""
 
     def __init__(self, world: World) -> None:
         self._world = world

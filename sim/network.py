@@ -25,8 +25,8 @@ from sim.scheduler import Event, Scheduler
 from sim.trace import Trace
 from wire.ports import Reply, ReplyFn, Request
 
-# Of the messages that the network loses, the share whose loss breaks the connection: TCP sends again
-# for a while before it gives up, so silence is more common. Seconds after which the sender knows.
+# The share of lost messages whose loss breaks the connection: TCP sends again for a while before it
+# gives up, so silence is more common. Seconds after which the sender knows.
 _BREAKS = 0.3
 _BREAK_S = 0.2
 

@@ -18,7 +18,7 @@ class SimProcess:
     """Implements the ports `Clock` (in `clock`) and `Server` (in `server`) for one life.
 
     life: counts the lives of the member of this name, from 1.
-    stopped: as by SIGSTOP. Its events wait, in order, for `resume`.
+    stopped: as by SIGSTOP. Its events wait, in order, for `resume`. stops: how often so far.
     """
 
     __slots__ = (
@@ -34,6 +34,7 @@ class SimProcess:
         "name",
         "on_death",
         "stopped",
+        "stops",
     )
 
     def __init__(
@@ -46,13 +47,15 @@ class SimProcess:
     ) -> None:
         """rate: of its clock, against virtual time. started_at: what its clock shows now."""
         self._scheduler = scheduler
-        self._parked: list[Event] = []
+        # With the times at which they were due.
+        self._parked: list[tuple[float, Event]] = []
         self._stopped_at = 0.0
         self.name = name
         self.address = address_of(name)
         self.life = life
         self.alive = True
         self.stopped = False
+        self.stops = 0
         self.lag = 0.0
         self.clock = SimClock(scheduler, self, rate, started_at)
         self.handlers: dict[str, Handler] = {}
@@ -79,6 +82,7 @@ class SimProcess:
     def stop(self) -> None:
         if self.alive and not self.stopped:
             self.stopped = True
+            self.stops += 1
             self._stopped_at = self._scheduler.now
 
     def resume(self, unnoticed: bool) -> None:
@@ -93,11 +97,14 @@ class SimProcess:
             self.lag += stood_still_s
             self.clock.set_back(stood_still_s)
         parked, self._parked = self._parked, []
-        for event in parked:
-            self._scheduler.add(0.0, event)
+        for due, event in parked:
+            delay_s = 0.0
+            if event.lag is not None:
+                delay_s, event.lag = due + self.lag - event.lag - self._scheduler.now, self.lag
+            self._scheduler.add(delay_s, event)
 
     def park(self, event: Event) -> None:
-        self._parked.append(event)
+        self._parked.append((self._scheduler.now, event))
 
     def __repr__(self) -> str:
         state = "dead" if not self.alive else "stopped" if self.stopped else "alive"

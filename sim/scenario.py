@@ -20,6 +20,7 @@ from sim.faults import FaultDriver
 from sim.history import History
 from sim.observers.base import BEAT_S, Observer
 from sim.operator import Action, Operator
+from sim.scribe import Scribe
 from sim.topology import METADATA, Topology
 from sim.trace import Trace
 from sim.violation import Violation, ViolationError
@@ -108,10 +109,7 @@ class Scenario:
         for observer in self._observers:
             self.world.network.tap(observer)
         if full_trace:
-            # Only here: a scribe describes every message, which takes longer than the run.
-            from sim.scribe import Scribe
-
-            self.world.network.tap(Scribe(self.world))
+            self.world.network.tap(Scribe(self.world, self.load.keys))
         self._planned: list[tuple[float, Callable[[], object]]] = []
         self._fault_number = 0
         self._calm_since: float | None = None

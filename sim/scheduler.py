@@ -1,7 +1,7 @@
 """Virtual time: events in order, each belonging to a process that may be dead or stopped.
 
-Nothing here reads a real clock. Events at one time run in the order in which they were asked for, so
-the same calls give the same run.
+Nothing here reads a real clock. Events at one time run in the order in which they were asked for,
+so the same calls give the same run.
 """
 
 from __future__ import annotations
@@ -123,6 +123,6 @@ class Scheduler:
         try:
             callback()
         except ProcessKilledError:
-            # Unwound the code of the process that died in it. What it had begun is lost with it.
+            # Unwound the code of a process that died in it. What it had begun is lost with it.
             pass
         self.running = None

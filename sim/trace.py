@@ -18,8 +18,8 @@ import xxhash
 class Line:
     """One event of a full trace.
 
-    at: virtual seconds. lamport: Lamport time at `process`, so that a message is received later than
-    it was sent (Lamport, Time, Clocks, and the Ordering of Events, CACM 1978). what: a sentence.
+    at: virtual seconds. lamport: Lamport time at `process`: a message is received later than it
+    was sent (Lamport, Time, Clocks, and the Ordering of Events, CACM 1978). what: a sentence.
     about: keys (`table/key`), partitions (`p7`), operations and processes that it touches.
     """
 

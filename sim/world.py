@@ -1,4 +1,4 @@
-"""The world: all processes of a cluster, their network, memcached fleet and disks, from one seed."""
+"""The world: all processes of a cluster, their network, memcached and disks, from one seed."""
 
 from __future__ import annotations
 

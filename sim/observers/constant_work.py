@@ -25,10 +25,10 @@ _PER_BEAT = 4
 
 @dataclass(slots=True)
 class _Window:
-    """process, lag: whose, and what of its time stood still. A change of either begins it anew."""
+    """process, stops, rate: whose, and how its time went. A change begins the window anew."""
 
     process: SimProcess
-    lag: float
+    stops: int
     rate: float
     began_at: float
     requests: int
@@ -56,10 +56,10 @@ class ConstantWork(Observer):
             if (
                 window is None
                 or window.process is not process
-                or (window.lag, window.rate) != (process.lag, process.clock.rate)
+                or (window.stops, window.rate) != (process.stops, process.clock.rate)
             ):
                 self._windows[name] = _Window(
-                    process, process.lag, process.clock.rate, now, requests
+                    process, process.stops, process.clock.rate, now, requests
                 )
                 continue
             elapsed_s = now - window.began_at
@@ -74,4 +74,4 @@ class ConstantWork(Observer):
                     f" where its beat makes {expected:.2f}",
                     name,
                 )
-            self._windows[name] = _Window(process, process.lag, process.clock.rate, now, requests)
+            self._windows[name] = _Window(process, process.stops, process.clock.rate, now, requests)

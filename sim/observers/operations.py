@@ -1,8 +1,7 @@
 """I8: every operation interrupted at any step finishes or aborts, and none is applied twice.
 
-While faults last: an operation that has ended never changes any more, and no two operations made the
-same partition. Once they are over: none is left unfinished, and what storage nodes serve is what the
-map says, whole.
+While faults last, an operation that has ended never changes any more. Once they are over, none is
+left unfinished, and what storage nodes serve is what the map says, whole.
 """
 
 from __future__ import annotations
