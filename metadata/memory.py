@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import sqlite3
 from functools import cache
+from typing import NoReturn
 
 from sqlalchemy import Engine
 
+from keyplane.model.errors import KeyplaneError, Reason
+from metadata.change import Change
 from metadata.database import Database, make_engine
 
 _URL = "sqlite://"
@@ -26,17 +29,31 @@ class MemoryDatabase:
         self._engine: Engine | None = _idle.pop() if _idle else make_engine(_URL)
         _fill(self._engine, _empty_schema())
 
-    def open(self) -> Database:
+    def open(self) -> FragileDatabase:
         """For one life of a Metadata Store. Raises ValueError once the database is discarded."""
         if self._engine is None:
             raise ValueError("this database is discarded; make a new one")
-        return Database(_URL, engine=self._engine)
+        return FragileDatabase(_URL, engine=self._engine)
 
     def discard(self) -> None:
         """Gives the memory back. Nothing may use the database any more."""
         if self._engine is not None:
             _idle.append(self._engine)
             self._engine = None
+
+
+class FragileDatabase(Database):
+    """A database whose connection can break around a commit, which leaves open what was done."""
+
+    def write_untold(self, change: Change, made: bool) -> NoReturn:
+        """The connection breaks: before the commit, or with `made` after it. Raises DATABASE_ERROR."""
+        position = self._position
+        if made:
+            self.write(change)
+            self._position = position
+        raise KeyplaneError(
+            Reason.DATABASE_ERROR, "the connection to the database broke", retry_after_s=1.0
+        )
 
 
 @cache

@@ -6,10 +6,10 @@ import random
 from collections.abc import Callable
 from typing import TypeVar
 
-from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.errors import KeyplaneError
 from metadata.catalog import Catalog
 from metadata.change import Change
-from metadata.database import Database
+from metadata.memory import FragileDatabase
 from wire.ports import Clock
 
 _T = TypeVar("_T")
@@ -28,7 +28,7 @@ class SimLedger:
     has it, since a broken connection does not say.
     """
 
-    def __init__(self, clock: Clock, database: Database, rng: random.Random) -> None:
+    def __init__(self, clock: Clock, database: FragileDatabase, rng: random.Random) -> None:
         self._clock = clock
         self._database = database
         self._rng = rng
@@ -43,10 +43,10 @@ class SimLedger:
 
     def commit(self, change: Change, on_done: Callable[[KeyplaneError | None], None]) -> None:
         def write() -> KeyplaneError | None:
-            fails = self.failing
-            if not fails or self._rng.random() < 0.5:
-                self._database.write(change)
-            return _broken() if fails else None
+            if self.failing:
+                self._database.write_untold(change, made=self._rng.random() < 0.5)
+            self._database.write(change)
+            return None
 
         self._run(write, on_done)
 
@@ -64,9 +64,3 @@ class SimLedger:
             self._clock.call_later(COMMIT_S / 2, lambda: on_done(result))
 
         self._clock.call_later(COMMIT_S / 2 + self.lag_s, act)
-
-
-def _broken() -> KeyplaneError:
-    return KeyplaneError(
-        Reason.DATABASE_ERROR, "the connection to the database broke", retry_after_s=1.0
-    )
