@@ -38,7 +38,7 @@ def show_banner(
         if member.condition == "paused":
             out.say(f"{member.name} is paused; let it go on with `keyplane resume {member.name}`")
     out.say("\nTry:")
-    word, options = _command_word(), _options(cluster)
+    word, options = command_word(), options_of(cluster)
     for line, meaning in (
         ("table create music --partitions 8", "a table"),
         ("workload run --duration 20", "load, with live figures"),
@@ -49,7 +49,7 @@ def show_banner(
     out.say("")
 
 
-def _command_word() -> str:
+def command_word() -> str:
     """How to call this command from here: it need not be on the PATH."""
     if shutil.which("keyplane"):
         return "keyplane"
@@ -59,7 +59,7 @@ def _command_word() -> str:
     return os.path.relpath(script) if script.is_relative_to(Path.cwd()) else str(script)
 
 
-def _options(cluster: Cluster) -> str:
+def options_of(cluster: Cluster) -> str:
     """What commands need to find this cluster, where they do not by themselves."""
     options = "" if cluster.name == DEFAULT_NAME else f" --cluster {cluster.name}"
     home = cluster.paths.root.parent

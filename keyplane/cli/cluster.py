@@ -38,6 +38,7 @@ _UP_EXAMPLES = """
     keyplane up --routers 4 --storage 5
     keyplane up --ephemeral                 its data goes with `keyplane down`
     keyplane up --cluster second            beside the first
+    keyplane up --enable-faults             for `keyplane fault`
     keyplane up --database-url postgresql://user@host/keyplane
 """
 
@@ -57,6 +58,10 @@ def up(
     ephemeral: Annotated[
         bool, typer.Option("--ephemeral", help="Delete all data with `down`.")
     ] = False,
+    enable_faults: Annotated[
+        bool,
+        typer.Option("--enable-faults", help="Let `keyplane fault` break its network and disks."),
+    ] = False,
 ) -> int:
     """Starts a cluster on free ports, and returns when everything serves.
 
@@ -65,7 +70,7 @@ def up(
     """
     del metadata  # There is one; the option says so.
     cluster = session.cluster()
-    config = ClusterConfig(memds, routers, storage, database_url, ephemeral)
+    config = ClusterConfig(memds, routers, storage, database_url, ephemeral, enable_faults)
     result = cluster.up(config)
     members = cluster.status()
     show_banner(session.out, cluster, result, members)

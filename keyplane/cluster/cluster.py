@@ -113,6 +113,14 @@ class Cluster:
             if state is None:
                 state = _new_state(self.name, config)
             alive = self._processes(state)
+            if config.enable_faults and not state.enable_faults:
+                if alive:
+                    raise KeyplaneError(
+                        Reason.INVALID_ARGUMENT,
+                        f"cluster {self.name!r} runs, and was started without faults; run "
+                        "`keyplane down` first, which keeps its data",
+                    )
+                state.enable_faults = True
             dead = [member for member in state.members.values() if member.name not in alive]
             if dead:
                 self._start_all(state, dead, fresh=not alive)
@@ -189,6 +197,18 @@ class Cluster:
             self._member_status(member, condition, alive.get(member.name))
             for member, condition in zip(members, conditions, strict=True)
         ]
+
+    def life(self) -> dict[str, str]:
+        """running, paused or dead, of every member: what can be said without asking it."""
+        state = self.state()
+        alive = self._processes(state)
+
+        def of(name: str) -> str:
+            if name not in alive:
+                return "dead"
+            return "paused" if process.is_paused(alive[name]) else "running"
+
+        return {name: of(name) for name in state.members}
 
     def match(self, names: Sequence[str]) -> list[str]:
         """Member names for names of members or of kinds: `router` stands for every router."""
@@ -344,7 +364,7 @@ class Cluster:
 
 
 def _new_state(name: str, config: ClusterConfig) -> State:
-    state = State(name, config.ephemeral, config.database_url)
+    state = State(name, config.ephemeral, config.database_url, config.enable_faults)
     members = [Member("metadata", Kind.METADATA, "")]
     for kind, count in (
         (Kind.MEMDS, config.memds),

@@ -28,6 +28,8 @@ _MEMCACHED_CONNECTIONS = 512
 _NOT_INHERITED = (
     *("KEYPLANE_METADATA", "KEYPLANE_ROUTERS", "KEYPLANE_HOME", "KEYPLANE_CLUSTER"),
     *("KEYPLANE_LISTEN", "KEYPLANE_ADVERTISE", "KEYPLANE_METRICS_LISTEN", "KEYPLANE_RUN_FILE"),
+    # Whether a cluster takes faults is in its own record.
+    "KEYPLANE_ENABLE_FAULTS",
 )
 
 
@@ -43,6 +45,7 @@ def command(member: Member, state: State, paths: Paths) -> list[str]:
         *("--run-file", str(paths.run_file(member.name))),
         *("--cluster", state.name),
         *memds,
+        *(["--enable-faults"] if state.enable_faults else []),
     ]
     data = paths.data(member.name)
     match member.kind:

@@ -18,6 +18,7 @@ class ClusterConfig:
     database_url: of the Metadata Store, as SQLAlchemy writes it. Empty: an SQLite file in the
         cluster's own directory.
     ephemeral: `down` deletes the cluster's directory with all data.
+    enable_faults: its processes can be told to misbehave, from this machine.
     """
 
     memds: int = 2
@@ -25,6 +26,7 @@ class ClusterConfig:
     storage: int = 3
     database_url: str = ""
     ephemeral: bool = False
+    enable_faults: bool = False
 
 
 @dataclass(frozen=True, slots=True)

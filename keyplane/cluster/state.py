@@ -78,6 +78,7 @@ class State:
     name: str
     ephemeral: bool = False
     database_url: str = ""
+    enable_faults: bool = False
     created_at: float = field(default_factory=time.time)
     members: dict[str, Member] = field(default_factory=dict)
 
@@ -103,6 +104,7 @@ def load(paths: Paths) -> State | None:
             name=raw["name"],
             ephemeral=raw["ephemeral"],
             database_url=raw["database_url"],
+            enable_faults=raw.get("enable_faults", False),
             created_at=raw["created_at"],
             members={member.name: member for member in members},
         )
@@ -124,6 +126,7 @@ def save(paths: Paths, state: State) -> None:
         "name": state.name,
         "ephemeral": state.ephemeral,
         "database_url": state.database_url,
+        "enable_faults": state.enable_faults,
         "created_at": state.created_at,
         "members": [asdict(member) for member in state.members.values()],
     }

@@ -46,6 +46,10 @@ def test_the_commands_are_these() -> None:
         *("route", "get", "put", "delete", "split", "merge", "move", "drain"),
         *("table create", "table list", "table describe", "table delete", "table partitions"),
         *("operation list", "operation show", "workload run", "workload verify"),
+        *("fault kill", "fault pause", "fault restart", "fault partition", "fault latency"),
+        *("fault drop", "fault duplicate", "fault slow-disk", "fault full-disk", "fault list"),
+        *("fault heal", "fault memds flush", "fault memds down", "fault memds stale"),
+        *("fault memds corrupt", "fault memds slow", "fault metadata down", "fault metadata lag"),
     }
 
 
