@@ -46,7 +46,7 @@ class FragileDatabase(Database):
     """A database whose connection can break around a commit, which leaves open what was done."""
 
     def write_untold(self, change: Change, made: bool) -> NoReturn:
-        """The connection breaks: before the commit, or with `made` after it. Raises DATABASE_ERROR."""
+        """The connection breaks, with `made` after the commit. Raises DATABASE_ERROR."""
         position = self._position
         if made:
             self.write(change)
