@@ -314,7 +314,8 @@ def list_(session: Session) -> int:
             (each.fault.id, str(each.fault), ", ".join(each.members), _left(each))
             for each in active
         )
-        session.out.table(["id", "fault", "done at", "heals"], rows)
+        session.out.table(["id", "fault", "done at", "ends"], rows)
+        session.out.say("\nend them with `keyplane fault heal ID`, or `keyplane fault heal --all`")
     else:
         session.out.say("nothing is broken on purpose")
     session.out.result({"faults": [_facts(each) for each in active]})
@@ -397,7 +398,7 @@ def _facts(active: ActiveFault) -> dict[str, Any]:
 
 def _left(active: ActiveFault) -> str:
     if active.remaining_s is None:
-        return f"keyplane fault heal {active.fault.id}"
+        return "when it is healed"
     if active.remaining_s < 0:
-        return f"overdue: keyplane fault heal {active.fault.id}"
+        return "overdue: its command is gone"
     return f"in {active.remaining_s:.1f} s"
