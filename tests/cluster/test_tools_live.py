@@ -43,6 +43,8 @@ STANDARD = [
     "grpc.channelz.v1.Channelz",
     "grpc.health.v1.Health",
     "grpc.reflection.v1alpha.ServerReflection",
+    # Refuses everything unless the process was started with --enable-faults.
+    "keyplane.fault.v1.FaultService",
 ]
 
 
