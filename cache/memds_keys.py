@@ -7,6 +7,7 @@ are replaced by `#` and their xxh3-128, which no plain name can look like.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 import xxhash
 
@@ -43,10 +44,13 @@ def marker(cluster: str) -> str:
     return f"{_prefix(cluster)}:marker"
 
 
+# Cached, because the same few names come again on every beat.
+@lru_cache(maxsize=4_096)
 def _prefix(cluster: str) -> str:
     return f"kp1:{_short(cluster)}"
 
 
+@lru_cache(maxsize=4_096)
 def _name(name: str) -> str:
     return name if _PLAIN.fullmatch(name) else _hashed(name)
 

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import (
     Connection,
     Engine,
+    bindparam,
     create_engine,
     delete,
     event,
@@ -37,6 +38,7 @@ from metadata.change import Change, Counters
 from metadata.operations import State
 from metadata.records import TableRecord
 from metadata.schema import LedgerRow, NodeRow, OperationRow, PartitionRow, TableRow
+from metadata.upsert import upsert
 
 # For how long SQLite waits for another process's lock, and PostgreSQL for a connection. Seconds.
 WAIT_S = 2.0
@@ -45,6 +47,20 @@ WAIT_S = 2.0
 _CHUNK = 10_000
 
 _LEDGER_ID = 1
+
+# Goes on only if nobody else has written since, or taken the database over.
+_CLAIM = (
+    update(LedgerRow)
+    .where(
+        LedgerRow.term == bindparam("term_held"), LedgerRow.position == bindparam("position_held")
+    )
+    .values(
+        position=bindparam("position"),
+        next_table_id=bindparam("next_table_id"),
+        next_partition_id=bindparam("next_partition_id"),
+        next_operation=bindparam("next_operation"),
+    )
+)
 
 
 class Database:
@@ -108,8 +124,8 @@ class Database:
     def write(self, change: Change) -> None:
         """Makes a change, whole or not at all, and synced."""
         try:
-            with Session(self._engine) as session, session.begin():
-                self._write(session, change)
+            with self._engine.begin() as connection:
+                self._write(connection, change)
         except SQLAlchemyError as error:
             raise _database_error(error) from error
         self._position += 1
@@ -118,49 +134,45 @@ class Database:
         if not self._keeps_engine:
             self._engine.dispose()
 
-    def _write(self, session: Session, change: Change) -> None:
-        claimed = session.execute(
-            update(LedgerRow)
-            .where(LedgerRow.term == self._term, LedgerRow.position == self._position)
-            .values(
-                position=self._position + 1,
-                next_table_id=change.counters.table_id,
-                next_partition_id=change.counters.partition_id,
-                next_operation=change.counters.operation,
-            )
-            .returning(LedgerRow.id)
+    def _write(self, connection: Connection, change: Change) -> None:
+        claimed = connection.execute(
+            _CLAIM,
+            {
+                "term_held": self._term,
+                "position_held": self._position,
+                "position": self._position + 1,
+                "next_table_id": change.counters.table_id,
+                "next_partition_id": change.counters.partition_id,
+                "next_operation": change.counters.operation,
+            },
         )
-        if claimed.first() is None:
+        if claimed.rowcount != 1:
             raise _superseded()
-        for table in change.tables:
-            session.merge(rows.table_to_row(table))
-        for node in change.nodes:
-            session.merge(rows.node_to_row(node))
-        for operation in change.operations:
-            session.merge(rows.operation_to_row(operation))
-        session.flush()
-        _write_partitions(session, change)
-        _forget(session, change)
+        upsert(connection, [rows.table_to_row(table) for table in change.tables])
+        upsert(connection, [rows.node_to_row(node) for node in change.nodes])
+        upsert(connection, [rows.operation_to_row(each) for each in change.operations])
+        _write_partitions(connection, change)
+        _forget(connection, change)
 
 
-def _write_partitions(session: Session, change: Change) -> None:
+def _write_partitions(connection: Connection, change: Change) -> None:
     for table in change.tables:
         if table.deleted:
-            session.execute(delete(PartitionRow).where(PartitionRow.table_id == table.table_id))
+            connection.execute(delete(PartitionRow).where(PartitionRow.table_id == table.table_id))
     if change.map is None:
         return
     gone = [partition.partition_id for partition in change.map.removed]
     for ids in _chunks(gone):
-        session.execute(delete(PartitionRow).where(PartitionRow.partition_id.in_(ids)))
+        connection.execute(delete(PartitionRow).where(PartitionRow.partition_id.in_(ids)))
     for added in _chunks(change.map.added):
-        session.execute(insert(PartitionRow), [rows.partition_to_row(each) for each in added])
+        connection.execute(insert(PartitionRow), [rows.partition_to_row(each) for each in added])
 
 
-def _forget(session: Session, change: Change) -> None:
+def _forget(connection: Connection, change: Change) -> None:
     for ids in _chunks(change.forgotten_operations):
-        session.execute(delete(OperationRow).where(OperationRow.operation_id.in_(ids)))
+        connection.execute(delete(OperationRow).where(OperationRow.operation_id.in_(ids)))
     for table_ids in _chunks(change.forgotten_tables):
-        session.execute(delete(TableRow).where(TableRow.table_id.in_(table_ids)))
+        connection.execute(delete(TableRow).where(TableRow.table_id.in_(table_ids)))
 
 
 def _load(connection: Connection) -> tuple[Catalog, int]:

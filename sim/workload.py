@@ -38,7 +38,7 @@ class WorkloadSpec:
     """
 
     lanes: int = 3
-    think_s: float = 0.2
+    think_s: float = 0.37
     timeout_s: float = 5.0
     mix: Mapping[str, float] = field(
         default_factory=lambda: {
