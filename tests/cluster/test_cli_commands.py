@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cli
+from live_cli import Cli
 
 from keyplane.cli.main import main
 from keyplane.cluster import Cluster, ClusterConfig

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT
+from live_cli import ROOT
 
 from keyplane.cluster import Cluster, process
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cli
+from live_cli import Cli
 from live_tools import create_table, memcached, wait_until
 
 from keyplane import Client

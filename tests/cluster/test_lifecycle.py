@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 import pytest
-from conftest import Cli
+from live_cli import Cli
 
 from keyplane.cluster import Cluster, Kind, process
 
