@@ -1,4 +1,4 @@
-"""The seeds that every check runs: a fixed set for each profile, and those that once found a bug."""
+"""The seeds that every check runs: a fixed set per profile, and those that once found a bug."""
 
 from __future__ import annotations
 

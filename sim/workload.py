@@ -101,6 +101,8 @@ class Load:
         self.of_table = {table.name: keys_of(table) for table in world.topology.tables}
         self.going = False
         self.requests = 0
+        # Names of the requests, in the order in which they were made.
+        self.made: list[str] = []
         self.failures: list[tuple[float, float, KeyplaneError]] = []
         # Seconds from invocation to answer of every request that succeeded, with its time.
         self.latencies: list[tuple[float, float]] = []
@@ -194,6 +196,7 @@ class _Lane:
     def _make(self, kind: str, key: Key, dice: int) -> None:
         self.busy = True
         self._load.requests += 1
+        self._load.made.append(f"{self.name}#{self._number}")
         _KINDS[kind](self, key, dice)
 
     def _done(self, began_at: float, error: KeyplaneError | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -101,24 +101,41 @@ _COMMON = (
 )
 
 
-def command(
-    app: typer.Typer, name: str, examples: str
-) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
+_Command = Callable[..., int | None]
+
+
+def command(app: typer.Typer, name: str, examples: str) -> Callable[[_Command], _Command]:
     """Registers a command whose first parameter is a Session, made of the options all have.
 
     examples: command lines, each followed by what it does; shown at the end of --help.
     The command returns its exit code; None is 0.
     """
+    return _registration(app, name, examples, _COMMON, Session)
 
-    def register(function: Callable[..., int | None]) -> Callable[..., int | None]:
+
+def command_without_cluster(
+    app: typer.Typer, name: str, examples: str
+) -> Callable[[_Command], _Command]:
+    """As `command`, for one that needs no cluster: its first parameter is the Output."""
+    return _registration(app, name, examples, _COMMON[:1], Output)
+
+
+def _registration(
+    app: typer.Typer,
+    name: str,
+    examples: str,
+    common: Sequence[inspect.Parameter],
+    make_first: Callable[..., object],
+) -> Callable[[_Command], _Command]:
+    def register(function: _Command) -> _Command:
         _, *own = inspect.signature(function, eval_str=True).parameters.values()
         parameters = [parameter.replace(kind=parameter.KEYWORD_ONLY) for parameter in own]
-        parameters.extend(_COMMON)
+        parameters.extend(common)
 
         @functools.wraps(function)
         def run(**given: Any) -> None:
-            session = Session(*(given.pop(parameter.name) for parameter in _COMMON))
-            code = function(session, **given)
+            first = make_first(*(given.pop(parameter.name) for parameter in common))
+            code = function(first, **given)
             if code:
                 raise typer.Exit(code)
 
