@@ -94,6 +94,11 @@ class RouteTable:
         return self.map.count if self.map is not None else len(self._overlay)
 
     @property
+    def hints(self) -> int:
+        """How often storage nodes have said anything. Rises whenever the overlay changes."""
+        return self._learned
+
+    @property
     def overlay_count(self) -> int:
         return len(self._overlay)
 

@@ -43,12 +43,6 @@ class Delay:
     tail: float = 0.005
     tail_s: float = 0.03
 
-    def draw(self, rng: random.Random) -> float:
-        roll = rng.random()
-        if roll < self.tail:
-            return self.least_s + self.spread_s + self.tail_s * roll / self.tail
-        return self.least_s + self.spread_s * roll
-
 
 @dataclass(slots=True)
 class Link:
@@ -160,6 +154,7 @@ class SimNetwork:
         self._on_reply: list[Callable[[SimCall, Reply], None]] = []
         self.sent: Counter[str] = Counter()
         self._rng = rng
+        self._random = rng.random
         self._delay = delay or Delay()
         self._servers: dict[str, SimProcess] = {}
         self._find_link: LinkFinder = lambda source, target: None
@@ -200,8 +195,14 @@ class SimNetwork:
 
     def transit(self, source: str, target: str) -> float | None:
         """Seconds that a message takes from one process to another; None if it is lost."""
-        seconds = self._delay.draw(self._rng)
-        link = self._link(source, target)
+        delay, roll = self._delay, self._random()
+        seconds = delay.least_s + delay.spread_s * roll
+        if roll < delay.tail:
+            seconds = delay.least_s + delay.spread_s + delay.tail_s * roll / delay.tail
+        try:
+            link = self._links[source, target]
+        except KeyError:
+            link = self._link(source, target)
         if link is None:
             return seconds
         if link.cut or (link.loss and self._rng.random() < link.loss):

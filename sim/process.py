@@ -47,8 +47,7 @@ class SimProcess:
     ) -> None:
         """rate: of its clock, against virtual time. started_at: what its clock shows now."""
         self._scheduler = scheduler
-        # With the times at which they were due.
-        self._parked: list[tuple[float, Event]] = []
+        self._parked: list[Event] = []
         self._stopped_at = 0.0
         self.name = name
         self.address = address_of(name)
@@ -97,14 +96,15 @@ class SimProcess:
             self.lag += stood_still_s
             self.clock.set_back(stood_still_s)
         parked, self._parked = self._parked, []
-        for due, event in parked:
-            delay_s = 0.0
-            if event.lag is not None:
-                delay_s, event.lag = due + self.lag - event.lag - self._scheduler.now, self.lag
-            self._scheduler.add(delay_s, event)
+        for event in parked:
+            due, lag = event[0], event.lag
+            if lag is None:
+                self._scheduler.put_off(event, 0.0, None)
+            else:
+                self._scheduler.put_off(event, due + self.lag - lag - self._scheduler.now, self.lag)
 
     def park(self, event: Event) -> None:
-        self._parked.append((self._scheduler.now, event))
+        self._parked.append(event)
 
     def __repr__(self) -> str:
         state = "dead" if not self.alive else "stopped" if self.stopped else "alive"

@@ -6,9 +6,9 @@ so the same calls give the same run.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
-from typing import Protocol
+from heapq import heappop, heappush
+from typing import Any, Protocol
 
 from wire.memory_process import ProcessKilledError
 
@@ -27,26 +27,23 @@ class Owner(Protocol):
         """Keeps an event that came while the owner was stopped."""
 
 
-class Event:
+class Event(list[Any]):
     """Something that happens once, unless it is cancelled before.
 
-    lag: of a timer, its owner's when it was set: time that has stood still since comes on top.
+    [at, sequence, callback, owner, lag]: a list, because the heap then orders events without
+    running any Python. callback: None once it has run or is cancelled. lag: of a timer, its owner's
+    when it was set: time that has stood still since comes on top; None for other events.
     """
 
-    __slots__ = ("callback", "lag", "owner")
-
-    def __init__(
-        self,
-        callback: Callable[[], None] | None,
-        owner: Owner | None = None,
-        lag: float | None = None,
-    ) -> None:
-        self.callback = callback
-        self.owner = owner
-        self.lag = lag
+    __slots__ = ()
 
     def cancel(self) -> None:
-        self.callback = None
+        self[2] = None
+
+    @property
+    def lag(self) -> float | None:
+        lag: float | None = self[4]
+        return lag
 
 
 class Scheduler:
@@ -58,7 +55,7 @@ class Scheduler:
         # Whose code is running: what a crash in the middle of it kills.
         self.running: Owner | None = None
         self._sequence = 0
-        self._events: list[tuple[float, int, Event]] = []
+        self._events: list[Event] = []
 
     def after(
         self, delay_s: float, callback: Callable[[], None], owner: Owner | None = None
@@ -67,62 +64,60 @@ class Scheduler:
 
         Without an owner it is an event of the world itself.
         """
-        event = Event(callback, owner)
-        self.add(delay_s, event)
+        self._sequence += 1
+        at = self.now + delay_s if delay_s > 0.0 else self.now
+        event = Event((at, self._sequence, callback, owner, None))
+        heappush(self._events, event)
         return event
 
     def timer(self, delay_s: float, callback: Callable[[], None], owner: Owner) -> Event:
         """As `after`, by the owner's own clock: while that stands still the time does not run."""
-        event = Event(callback, owner, owner.lag)
-        self.add(delay_s, event)
-        return event
-
-    def add(self, delay_s: float, event: Event) -> None:
-        """Takes an event up, for the first time or again."""
         self._sequence += 1
         at = self.now + delay_s if delay_s > 0.0 else self.now
-        heapq.heappush(self._events, (at, self._sequence, event))
+        event = Event((at, self._sequence, callback, owner, owner.lag))
+        heappush(self._events, event)
+        return event
+
+    def put_off(self, event: Event, delay_s: float, lag: float | None) -> None:
+        """Takes an event that was due up again, as if it had been asked for now."""
+        self._sequence += 1
+        event[0] = self.now + max(0.0, delay_s)
+        event[1] = self._sequence
+        event[4] = lag
+        heappush(self._events, event)
 
     def run_until(self, end: float) -> None:
         """Runs everything due up to `end`, and ends exactly then."""
-        events, pop = self._events, heapq.heappop
-        while events and events[0][0] <= end:
-            self.now, _, event = pop(events)
-            if event.callback is not None:
-                self._run(event)
+        self.run_while(None, end)
         self.now = max(self.now, end)
 
-    def run_while(self, going: Callable[[], bool], end: float) -> bool:
+    def run_while(self, going: Callable[[], bool] | None, end: float) -> bool:
         """Runs events while `going()`, up to `end`. False if it was still going then."""
-        events, pop = self._events, heapq.heappop
-        while going():
+        events = self._events
+        while going is None or going():
             if not events or events[0][0] > end:
                 self.now = max(self.now, end)
                 return False
-            self.now, _, event = pop(events)
-            if event.callback is not None:
-                self._run(event)
+            event = heappop(events)
+            self.now, _, callback, owner, lag = event
+            if callback is None:
+                continue
+            if owner is not None:
+                if not owner.alive:
+                    continue
+                if owner.stopped:
+                    owner.park(event)
+                    continue
+                if lag is not None and lag != owner.lag:
+                    self.put_off(event, owner.lag - lag, owner.lag)
+                    continue
+            event[2] = None
+            self.running = owner
+            self.steps += 1
+            try:
+                callback()
+            except ProcessKilledError:
+                # Unwound the code of a process that died in it. What it had begun is lost with it.
+                pass
+            self.running = None
         return True
-
-    def _run(self, event: Event) -> None:
-        owner, callback = event.owner, event.callback
-        assert callback is not None
-        if owner is not None:
-            if not owner.alive:
-                return
-            if owner.stopped:
-                owner.park(event)
-                return
-            if event.lag is not None and event.lag != owner.lag:
-                behind_s, event.lag = owner.lag - event.lag, owner.lag
-                self.add(behind_s, event)
-                return
-        event.callback = None
-        self.running = owner
-        self.steps += 1
-        try:
-            callback()
-        except ProcessKilledError:
-            # Unwound the code of a process that died in it. What it had begun is lost with it.
-            pass
-        self.running = None

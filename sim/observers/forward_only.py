@@ -18,8 +18,10 @@ from sim.process import SimProcess
 from sim.world import World
 from wire.ports import Reply
 
-# Hashes looked up to see whether a table is covered: enough to notice any lost page or map.
+# Hashes looked up to see whether a table is covered: enough to notice any lost page or map. A few
+# on each beat, by turns.
 _PROBES = tuple(range(0, KEYSPACE_END, KEYSPACE_END // 16))
+_TURNS = 4
 
 
 @dataclass(slots=True)
@@ -36,6 +38,7 @@ class ForwardOnly(Observer):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self._routers: dict[str, _Knowledge] = {}
+        self._turn = 0
         world.on_birth.append(self._on_birth)
 
     def _on_birth(self, process: SimProcess) -> None:
@@ -77,6 +80,8 @@ class ForwardOnly(Observer):
                 )
 
     def beat(self) -> None:
+        self._turn += 1
+        probes = _PROBES[self._turn % _TURNS :: _TURNS]
         for name, router in self.world.routers.items():
             if not self.world.has_booted(name):
                 continue
@@ -87,11 +92,11 @@ class ForwardOnly(Observer):
                 self._check_version(
                     name, knowledge, table.name, (table.table_id, table.routes.version)
                 )
-                covers = all(table.lookup(probe) is not None for probe in _PROBES)
-                if covers:
+                if knowledge.covered.get(table.name) == table.table_id:
+                    if any(table.lookup(probe) is None for probe in probes):
+                        self._lost(name, table.name)
+                elif all(table.lookup(probe) is not None for probe in _PROBES):
                     knowledge.covered[table.name] = table.table_id
-                elif knowledge.covered.get(table.name) == table.table_id:
-                    self._lost(name, table.name)
             for table_name in [each for each in knowledge.covered if each not in present]:
                 if self._exists(table_name, knowledge.covered[table_name]):
                     self._lost(name, table_name)

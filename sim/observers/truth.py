@@ -6,6 +6,7 @@ nothing corrupt, torn or invented becomes a route (I10), and no id is used twice
 
 from __future__ import annotations
 
+from cache.partition_map import PartitionMap
 from keyplane.model.partition import Partition
 from sim.network import SimCall
 from sim.observers.base import Observer
@@ -26,6 +27,8 @@ class Truth(Observer):
         self._served: set[tuple[int, int, str]] = set()
         # Partitions checked already, by identity; held so that no identity is used again.
         self._checked: dict[int, Partition] = {}
+        # Routes checked already, by router and table: what they were made of.
+        self._seen: dict[tuple[str, str], tuple[PartitionMap | None, int]] = {}
 
     def on_answer(self, call: SimCall, server: SimProcess, reply: Reply) -> None:
         if reply.error is None and call.method.startswith((_OWNERSHIP, _TRANSFER)):
@@ -39,7 +42,12 @@ class Truth(Observer):
             if not self.world.has_booted(name):
                 continue
             for table in router.core.tables.all():
-                for _, _, route in table.routes.routes():
+                routes = table.routes
+                made_of = (routes.map, routes.hints)
+                if self._seen.get((name, table.name)) == made_of:
+                    continue
+                self._seen[name, table.name] = made_of
+                for _, _, route in routes.routes():
                     self._check(name, route.partition)
 
     def _learn(self, node: str) -> None:
