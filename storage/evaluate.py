@@ -52,11 +52,14 @@ def recall(
 ) -> Remembered | None:
     """The answer of an earlier attempt of the same write, or None if there was none.
 
-    stored: of the item that is there. Raises KeyplaneError(RETRY_NOT_COVERED) when nobody can tell.
+    stored: of the item that is there.
+
+    Raises KeyplaneError: CONDITION_FAILED if that was the answer, RETRY_NOT_COVERED when nobody can
+    tell.
     """
     remembered = memory.find(token)
     if remembered is not None:
-        return remembered
+        return repeat(remembered)
     if stored is not None and stored.token == token:
         # What was there before it is forgotten; the version it made is not.
         return Remembered(now, stored.version, True)
@@ -67,6 +70,15 @@ def recall(
         "this node no longer knows whether an earlier attempt of this write was carried out;"
         " read the item to find out",
     )
+
+
+def repeat(remembered: Remembered) -> Remembered:
+    """Raises KeyplaneError(CONDITION_FAILED) if that was the answer."""
+    if remembered.refused:
+        raise KeyplaneError(
+            Reason.CONDITION_FAILED, "the item was not as demanded when this write was first tried"
+        )
+    return remembered
 
 
 def carry_out(op: pb.WriteOp, token: bytes, stored: StoredHeader | None, version: int) -> Outcome:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from keyplane.model.errors import Reason
 from keyplane.storage.v1 import storage_pb2 as pb
 from storage.digest import Digest
 from storage.layout import split_item_key
@@ -116,7 +117,11 @@ def _remembered(token: bytes, result: Remembered, now: float) -> pb.RememberedWr
     return pb.RememberedWrite(
         client_id=token[:CLIENT_ID_BYTES],
         sequence=int.from_bytes(token[CLIENT_ID_BYTES:], "big"),
-        result=pb.WriteResult(version=result.version, existed=result.existed),
+        result=pb.WriteResult(
+            version=result.version,
+            existed=result.existed,
+            reason=Reason.CONDITION_FAILED.name if result.refused else "",
+        ),
         age_ms=milliseconds(now - result.done_at),
     )
 

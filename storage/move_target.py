@@ -332,7 +332,13 @@ class MoveTarget:
             if len(write.client_id) == CLIENT_ID_BYTES:
                 token = token_key(write.client_id, write.sequence)
                 done_at = now - write.age_ms / 1000
-                yield token, Remembered(done_at, write.result.version, write.result.existed)
+                result = write.result
+                yield (
+                    token,
+                    Remembered(
+                        done_at, result.version, result.existed, refused=bool(result.reason)
+                    ),
+                )
 
     def _memory(self, arrival: _Arrival, request: pb.ConfirmMoveRequest) -> TokenMemory:
         """The source's memory, and since when it is complete."""

@@ -19,11 +19,16 @@ COVER_MARGIN_S = 1.0
 
 
 class Remembered(NamedTuple):
-    """Result of a write, and when it was done on the node's own clock."""
+    """Result of a write, and when it was done on the node's own clock.
+
+    refused: its condition failed. That is remembered too: a late copy of a request that was
+    answered so must not be carried out because the condition has come true meanwhile.
+    """
 
     done_at: float
     version: int
     existed: bool
+    refused: bool = False
 
 
 class TokenBudget:

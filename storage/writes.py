@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.storage.v1 import storage_pb2 as pb
 from storage.config import WriteConfig
-from storage.evaluate import carry_out, recall
+from storage.evaluate import carry_out, recall, repeat
 from storage.layout import progress_key
 from storage.records import encode_progress
 from storage.shard import Shard, TailEntry
@@ -284,11 +284,18 @@ class WriteQueue:
         stored = None if current is None else read_header(current)
         if token:
             before = group.remembered.get((shard, token))
-            if before is None:
+            if before is not None:
+                repeat(before)
+            else:
                 before = recall(operation, token, stored, shard.tokens, now)
             if before is not None:
                 return pb.WriteResult(version=before.version, existed=before.existed)
-        outcome = carry_out(operation, token, stored, shard.version + 1)
+        try:
+            outcome = carry_out(operation, token, stored, shard.version + 1)
+        except KeyplaneError:
+            if token:
+                group.remembered[shard, token] = Remembered(now, 0, False, refused=True)
+            raise
         if outcome.changed:
             shard.version += 1
             writes[key] = outcome.value

@@ -268,7 +268,9 @@ class WriteResult(_message.Message):
     existed: _builtins.bool
     """Whether an item was there before."""
     reason: _builtins.str
-    """Only inside a batch: the error table's reason this write failed with; empty on success."""
+    """Inside a batch, and of a remembered write: the error table's reason this write failed with; empty
+    on success.
+    """
     def __init__(
         self,
         *,

@@ -70,16 +70,27 @@ def test_a_late_copy_of_a_first_attempt_is_recognized_by_the_item(world: Storage
     assert world.put("s1", (1, 1), "alice", "a", token=token(1)).version == first.version
 
 
-def test_failed_conditions_are_not_remembered(world: StorageWorld) -> None:
+def test_a_late_copy_of_a_write_whose_condition_failed_is_not_done(world: StorageWorld) -> None:
+    """Its caller was told that nothing was done, and that stays true when the condition holds: for
+    a copy of the first attempt, for a retry, and on the node that the partition has moved to."""
     exists = data.Condition(exists=True)
     world.run_for(10)
-    error = reason_of(
-        lambda: world.put("s1", (1, 1), "alice", "a", condition=exists, token=token(1))
-    )
-    assert error.reason is Reason.CONDITION_FAILED
+    world.start("s2")
+
+    def put(name: str, where: tuple[int, int], attempt: int) -> Reason:
+        again = token(1, attempt=attempt, age_ms=5 * attempt)
+        return reason_of(
+            lambda: world.put(name, where, "alice", "a", condition=exists, token=again)
+        ).reason
+
+    assert put("s1", (1, 1), 0) is Reason.CONDITION_FAILED
     world.put("s1", (1, 1), "alice", "first")
-    world.put("s1", (1, 1), "alice", "a", condition=exists, token=token(1, attempt=1, age_ms=5))
-    assert world.get("s1", (1, 1), "alice") == "a"
+    assert put("s1", (1, 1), 0) is Reason.CONDITION_FAILED
+    assert put("s1", (1, 1), 1) is Reason.CONDITION_FAILED
+    world.move("s1", (1, 1), "s2")
+    world.run_until(lambda: world.move("s1", (1, 1), "s2").phase == pb.MOVE_PHASE_DONE)
+    assert put("s2", (1, 2), 1) is Reason.CONDITION_FAILED
+    assert world.get("s2", (1, 2), "alice") == "first"
 
 
 def test_the_memory_travels_with_splits_merges_and_moves(world: StorageWorld) -> None:
