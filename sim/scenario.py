@@ -10,10 +10,12 @@ watched. The seeds of `keyplane sim` are scenarios drawn by chance; write your o
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from cache import memds_keys
 from keyplane.history.linearizability import Verdict, check_history
 from sim import observers
 from sim.faults import FaultDriver
@@ -21,7 +23,7 @@ from sim.history import History
 from sim.observers.base import BEAT_S, Observer
 from sim.operator import Action, Operator
 from sim.scribe import Scribe
-from sim.topology import METADATA, Topology
+from sim.topology import CLUSTER, METADATA, Topology
 from sim.trace import Trace
 from sim.violation import Violation, ViolationError
 from sim.workload import Load, WorkloadSpec
@@ -180,9 +182,6 @@ class Scenario:
             undecided = self._check_history()
         except ViolationError as error:
             violation = error.violation
-            if violation.invariant != "I2":
-                # What clients saw so far is worth knowing too, but explains nothing by itself.
-                details = ""
         except Exception as error:  # noqa: BLE001 - whatever escapes from the code is a finding
             violation = Violation(
                 "no-crash", f"{type(error).__name__}: {error}", self.world.now, self._who_ran()
@@ -208,10 +207,20 @@ class Scenario:
         )
         for spec in world.topology.tables:
             self.operator.create(spec)
-        tables = len(world.topology.tables)
+        tables = world.topology.tables
         self._await(
             "the tables are created",
-            lambda: len(metadata.core.catalog.maps) == tables and not metadata.core.catalog.active,
+            lambda: (
+                len(metadata.core.catalog.maps) == len(tables) and not metadata.core.catalog.active
+            ),
+            BOOT_S_MAX,
+        )
+        roots = [memds_keys.root(CLUSTER, spec.name) for spec in tables]
+        self._await(
+            "the maps are published",
+            lambda: all(
+                root in memcached.values for memcached in world.memcached.values() for root in roots
+            ),
             BOOT_S_MAX,
         )
 
@@ -300,7 +309,7 @@ class Scenario:
         failures: dict[str, int] = {}
         for _, _, error in self.load.failures:
             failures[error.reason.name] = failures.get(error.reason.name, 0) + 1
-        latencies = sorted(latency for _, latency in self.load.latencies)
+        window = self.load.window(0.0, math.inf)
         return Result(
             seed=self.seed,
             violation=violation,
@@ -309,7 +318,7 @@ class Scenario:
             requests=self.load.requests,
             failed=len(self.load.failures),
             failures=failures,
-            latency_s_p99=latencies[int(len(latencies) * 0.99)] if latencies else 0.0,
+            latency_s_p99=window.latency_s_p99,
             trace_hash=self.world.trace.fingerprint(),
             events=self.world.scheduler.steps,
             details=details,

@@ -119,7 +119,9 @@ def draw_topology(rng: random.Random, base: Topology) -> Topology:
             inflight_max=rng.choice([4, 8]) if small else 4096,
             searches_max=rng.choice([1, 4]) if small else 256,
         ),
-        reader=ReaderConfig(CLUSTER, page_slots=rng.choice([1, 2, 32])),
+        reader=ReaderConfig(
+            CLUSTER, beat_s=rng.choice([0.25, 0.5, 1.0]), page_slots=rng.choice([1, 2, 32])
+        ),
         writes=WriteConfig(
             queue_writes_max=rng.choice([4, 8]) if small else 10_000,
             batch_writes_max=rng.choice([1, 2, 512]),

@@ -79,6 +79,19 @@ def keys_of(spec: TableSpec) -> list[Key]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What clients saw in a stretch of time. latency_s_p99: of requests that succeeded."""
+
+    requests: int
+    failed: int
+    latency_s_p99: float
+
+    @property
+    def success_ratio(self) -> float:
+        return 1.0 - self.failed / self.requests if self.requests else 1.0
+
+
 class Load:
     """All lanes of all clients.
 
@@ -100,6 +113,8 @@ class Load:
         self.keys = [key for table in world.topology.tables for key in keys_of(table)]
         self.of_table = {table.name: keys_of(table) for table in world.topology.tables}
         self.going = False
+        # Virtual seconds at which the load began.
+        self.began_at = 0.0
         self.requests = 0
         # Names of the requests, in the order in which they were made.
         self.made: list[str] = []
@@ -115,8 +130,17 @@ class Load:
             for number in range(spec.lanes)
         ]
 
+    def window(self, since: float, until: float) -> Window:
+        """Requests that began within [since, until), in virtual seconds after the load began."""
+        first, last = self.began_at + since, self.began_at + until
+        latencies = sorted(took for began, took in self.latencies if first <= began < last)
+        failed = sum(first <= began < last for _, began, _ in self.failures)
+        slowest = latencies[int(len(latencies) * 0.99)] if latencies else 0.0
+        return Window(len(latencies) + failed, failed, slowest)
+
     def start(self) -> None:
         self.going = True
+        self.began_at = self.world.now
         for lane in self._lanes:
             if lane.name not in self.left_out:
                 lane.next()

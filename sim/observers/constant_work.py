@@ -13,8 +13,8 @@ from sim.observers.base import Observer
 from sim.process import SimProcess
 from sim.world import World
 
-# Of a router's own time, in seconds: a beat more or less at the edges is then below one percent.
-WINDOW_S = 10.0
+# Beats in one window: one more or less at its edges is then a few percent.
+WINDOW_BEATS = 40
 
 # By how much a window may differ from what the beat makes it.
 TOLERANCE = 0.10
@@ -63,7 +63,7 @@ class ConstantWork(Observer):
                 )
                 continue
             elapsed_s = now - window.began_at
-            if elapsed_s < WINDOW_S:
+            if elapsed_s < WINDOW_BEATS * self.world.topology.reader.beat_s:
                 continue
             rate = (requests - window.requests) / elapsed_s
             self.rates.append(rate)
