@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from cache import memds_keys
 from keyplane.history.linearizability import Verdict, check_history
+from keyplane.history.operation import Operation
 from sim import observers
 from sim.faults import FaultDriver
 from sim.history import History
@@ -114,7 +115,8 @@ class Scenario:
             self.world.network.tap(Scribe(self.world, self.load.keys))
         self._planned: list[tuple[float, Callable[[], object]]] = []
         self._fault_number = 0
-        self._calm_since: float | None = None
+        # Of a history that is not linearizable: operations that no order explains.
+        self._unexplained: Sequence[Operation] = ()
 
     # --- what is to happen ----------------------------------------------------------------------
 
@@ -182,6 +184,7 @@ class Scenario:
             undecided = self._check_history()
         except ViolationError as error:
             violation = error.violation
+            details = "\n".join(map(str, self._unexplained))
         except Exception as error:  # noqa: BLE001 - whatever escapes from the code is a finding
             violation = Violation(
                 "no-crash", f"{type(error).__name__}: {error}", self.world.now, self._who_ran()
@@ -284,7 +287,7 @@ class Scenario:
         losses = dict.fromkeys(lossy, self.world.power_losses)
         finding = check_history(self.history.operations, losses)
         if finding.verdict is Verdict.VIOLATED:
-            self.found = finding
+            self._unexplained = finding.operations
             raise ViolationError(
                 Violation("I2", finding.message, self.world.now, frozenset({finding.key}))
             )

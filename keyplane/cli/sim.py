@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import Counter
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -236,6 +237,7 @@ _REPLAY_EXAMPLES = """
     keyplane sim replay 12 --shrink         the fewest faults and requests that still fail
     keyplane sim replay 12 -p gray --everything > trace.txt
     keyplane sim replay .keyplane/sim/latest/seed-12.plan.json
+    keyplane sim replay 3 --plant skip-epoch-check    what a known bug looks like
 """
 
 
@@ -249,6 +251,9 @@ def replay(
     everything: Annotated[
         bool, typer.Option("--everything", help="Show the whole trace, not only what is concerned.")
     ] = False,
+    plant: Annotated[
+        str, typer.Option(metavar="BUG", help="Plant one of the bugs of `keyplane sim mutants`.")
+    ] = "",
     data_dir: DataDir = None,
 ) -> int:
     """Runs one seed again and shows what happened, event by event, to what a violation concerns.
@@ -261,9 +266,10 @@ def replay(
 
     plan = _plan_of(seed, profile)
     runs = 1
-    if shrink:
-        plan, runs = _shrunk(out, plan)
-    result = run_seed(plan, full_trace=True)
+    with _planted(plant):
+        if shrink:
+            plan, runs = _shrunk(out, plan)
+        result = run_seed(plan, full_trace=True)
     for line in describe_violation(result, everything):
         out.say(escape(line))
     out.say()
@@ -296,6 +302,27 @@ def _plan_of(seed: str, profile: str) -> Any:
             Reason.INVALID_ARGUMENT, f"{seed!r} is neither a seed, which is a number, nor a file"
         )
     return read_plan(path)
+
+
+def _planted(name: str) -> AbstractContextManager[object]:
+    """The planted bug of this name, or none."""
+    if not name:
+        return nullcontext()
+    from sim.mutants import registry
+
+    _check_mutants([name])
+    return registry.get(name).apply()
+
+
+def _check_mutants(names: list[str]) -> None:
+    from sim.mutants import registry
+
+    for name in names:
+        if name not in registry.names():
+            raise KeyplaneError(
+                Reason.INVALID_ARGUMENT,
+                f"no planted bug is called {name!r}; there are: {', '.join(registry.names())}",
+            )
 
 
 def _shrunk(out: Output, plan: Any) -> tuple[Any, int]:
@@ -341,12 +368,7 @@ def mutants(
     """
     from sim.mutants import hunt_all, registry
 
-    unknown = sorted(set(names or ()) - set(registry.names()))
-    if unknown:
-        raise KeyplaneError(
-            Reason.INVALID_ARGUMENT,
-            f"no planted bug is called {unknown[0]!r}; there are: {', '.join(registry.names())}",
-        )
+    _check_mutants(names or [])
     began_at = time.monotonic()
     found = hunt_all(names or registry.names(), workers, out.note)
     rows = [
