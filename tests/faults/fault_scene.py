@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +13,7 @@ from functools import cached_property
 import grpc
 from fault_load import Load
 
-from keyplane import AdminClient, Client, KeyplaneError
+from keyplane import AdminClient, Client, KeyplaneError, OutcomeUnknown, Unavailable
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.cluster import Cluster, Faults, Kind
 from keyplane.metadata.v1 import metadata_pb2 as pb
@@ -31,8 +32,12 @@ _POLL_S = 0.03
 
 
 def wait_until(true: Callable[[], bool], what: str) -> None:
+    """Asks again and again; an answer that may be another one later is none."""
     limit = time.monotonic() + PATIENCE_S
-    while not true():
+    while True:
+        with contextlib.suppress(Unavailable, OutcomeUnknown):
+            if true():
+                return
         assert time.monotonic() < limit, f"waited in vain until {what}"
         time.sleep(_POLL_S)
 
@@ -192,7 +197,8 @@ class Scene:
         """
         wait_until(lambda: not self._active_operations(), "every operation has ended")
         wait_until(self._agreed, "nodes and Metadata Store agree on who owns what")
-        version = self._map_version()
+        request = pb.DescribeTableRequest(table=TABLE)
+        version = self.admin.call(request, pb.DescribeTableResponse).map_version
         for address in self._living_routers():
             wait_until(lambda a=address: _router_version(a) >= version, f"{address} has the map")
 
@@ -219,10 +225,6 @@ class Scene:
                 storage_pb2.DescribePartitionsRequest(table=TABLE), timeout=10
             )
         return [Partition.from_proto(message) for message in answer.partitions]
-
-    def _map_version(self) -> int:
-        request = pb.DescribeTableRequest(table=TABLE)
-        return self.admin.call(request, pb.DescribeTableResponse).map_version
 
     def _living_routers(self) -> list[str]:
         life = self.cluster.life()

@@ -62,3 +62,19 @@ def test_the_level_is_a_threshold() -> None:
     assert len(logged("error", "json")) == 1
     events = [json.loads(line)["event"] for line in logged("debug", "json")]
     assert events == ["detail", "ready", "from elsewhere", "failed"]
+
+
+def test_a_log_that_cannot_be_written_is_lost_and_nothing_else_is(tmp_path: Path) -> None:
+    """As on a full disk: the file may not grow. Whoever logs does not hear of it."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+    with (tmp_path / "log").open("wb") as log:
+        done = subprocess.run(
+            [sys.executable, "-c", limit + STORY + "print('went on')", "info", "json"],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            timeout=60,
+            check=False,
+        )
+    assert done.stdout == b"went on\n"
+    assert (tmp_path / "log").read_bytes() == b""
