@@ -89,8 +89,8 @@ def check_key(
     explained = _is_explained(given, initial, losses, steps_max)
     if explained is None:
         message = (
-            f"{key}: gave up on {len(given):,} operations after {steps_max:,} steps; a higher bound "
-            "may tell"
+            f"{key}: gave up on {len(given):,} operations after {steps_max:,} steps; a higher "
+            "bound may tell"
         )
         return Finding(Verdict.UNDECIDED, key, message, tuple(given))
     if explained:

@@ -32,8 +32,8 @@ def build_problem(
 ) -> Problem:
     """operations: of one item. losses: instants at which it may have fallen back.
 
-    Raises ContradictionError where no search is needed, and KeyplaneError(INVALID_ARGUMENT) when two
-    puts may have written the same value.
+    Raises ContradictionError where no search is needed, and KeyplaneError(INVALID_ARGUMENT) when
+    two puts may have written the same value.
     """
     kept = sorted(
         (operation for operation in operations if _matters(operation)),

@@ -11,10 +11,12 @@ What keeps it near linear on ordinary histories, and why each loses no order tha
   It may begin by now, and whatever follows in any order that works follows just as well after it.
 * A value is put once, so a write may not replace one that a read has still to find; and versions
   rise, so a write waits for those of lower versions and for the reads that found them.
-* A write nobody knows the outcome of is done only where another operation needs it at once. Take an
-  order that works with the fewest such writes. If nothing up to the next write needs this one, the
-  order works without it. If something does, whatever stands between the two does not, and could have
-  been put before.
+* A write nobody knows the outcome of is done only where another operation needs it at once. Take
+  an order that works with the fewest such writes. If nothing up to the next write needs this one,
+  the order works without it. If something does, whatever stands between the two does not, and could
+  have been put before.
+* What failed after the same operations and in the same state fails again if more writes of unknown
+  outcome are used up, or versions have come further: both only forbid.
 * Of such writes that differ in nothing an answer depends on, the earliest is taken: one that began
   earlier can stand wherever one that began later can.
 """
@@ -23,7 +25,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -44,8 +46,8 @@ class Action(enum.Enum):
 
 
 class State(NamedTuple):
-    """version: of the item; 0 where there is none or nobody ever saw it. floor: highest version so
-    far.
+    """version: of the item; 0 where there is none or nobody ever saw it. floor: highest version
+    so far.
     """
 
     value: int
@@ -57,10 +59,10 @@ class State(NamedTuple):
 class Step:
     """One operation, ready for the search.
 
-    value: put or found. version: of a write, 0 where unknown. exists, version_equals, existed: as in
-    `Operation`.
-    after, after_open: places of required and bits of open steps that come before in any order, other
-    than by their times.
+    value: put or found. version: of a write, 0 where unknown. exists, version_equals, existed: as
+    in `Operation`.
+    after, after_open: places of required and bits of open steps that come before it in any order,
+    other than by their times.
     alike: of open writes, the same for those that no answer can tell apart.
     """
 
@@ -130,8 +132,10 @@ class Step:
 
 
 class Configuration(NamedTuple):
-    """How far one order has come: required steps below `base` are done, and those whose bit, counted
-    from `base`, is set in `ahead`; open steps whose bit is set in `used`.
+    """How far one order has come.
+
+    Done are the required steps below `base` and those whose bit, counted from `base`, is set in
+    `ahead`; and the open steps whose bit is set in `used`.
     """
 
     base: int
@@ -165,22 +169,27 @@ def search(problem: Problem, steps_max: int) -> Result:
     """Whether some order explains every required step."""
     run = _Search(problem)
     stack = [Configuration(0, 0, 0, state) for state in reversed(problem.initial)]
-    seen: set[Configuration] = set()
+    seen: dict[tuple[int, int, int, int], list[tuple[int, int]]] = {}
     steps = 0
     while stack:
         here = run.absorb(stack.pop())
         if here.base == len(problem.required):
             return Result(True, steps)
-        if here in seen:
+        state = here.state
+        tried = seen.setdefault((here.base, here.ahead, state.value, state.version), [])
+        if any(used | here.used == here.used and floor <= state.floor for used, floor in tried):
             continue
         if steps >= steps_max:
             return Result(None, steps)
         steps += 1
-        seen.add(here)
+        tried.append((here.used, state.floor))
         following = list(run.following(here))
         following.reverse()
         stack.extend(following)
     return Result(False, steps)
+
+
+_Alike = list[tuple[int, Step]]
 
 
 class _Search:
@@ -191,6 +200,15 @@ class _Search:
         losses = [n for n, step in enumerate(problem.required) if step.action is Action.LOSS]
         self._last_loss = losses[-1] if losses else -1
         self._initial = problem.initial
+        # Open writes with their bits, by what tells them apart and by the value they leave.
+        self._alike: dict[object, _Alike] = {}
+        self._leaving: dict[int, list[_Alike]] = {}
+        for n, step in enumerate(problem.open):
+            if step.alike not in self._alike:
+                group: _Alike = []
+                self._alike[step.alike] = group
+                self._leaving.setdefault(step.value, []).append(group)
+            self._alike[step.alike].append((1 << n, step))
 
     def absorb(self, here: Configuration) -> Configuration:
         """Does what changes nothing and is allowed now, as far as it goes."""
@@ -224,24 +242,48 @@ class _Search:
     def _with_open(
         self, here: Configuration, blocked: list[Step], deadline: float
     ) -> Iterator[Configuration]:
-        """blocked: required candidates that this state does not allow."""
-        state, used = here.state, here.used
-        available = [
-            (bit, step)
-            for bit, step in ((1 << n, step) for n, step in enumerate(self._open))
-            if not used & bit and step.invoked_at <= deadline and self._in_order(step, here)
-        ]
-        blocked = blocked + [s for _, s in available if s.conditional and not s.allowed(state)]
+        """After one open write, where that allows what this state does not.
+
+        blocked: required candidates that this state does not allow.
+        """
         if not blocked:
             return
-        taken = set()
-        for bit, step in available:
-            if step.alike in taken or not step.allowed(state):
-                continue
-            taken.add(step.alike)
-            then = step.applied(state)
-            if any(other.allowed(then) for other in blocked):
-                yield here._replace(used=used | bit, state=then)
+        state = here.state
+        ready = self._ready(self._relevant(blocked), here, deadline)
+        if any(
+            not step.allowed(state) and _allows_any(step.applied(state), blocked)
+            for _, step in ready
+        ):
+            # What is needed needs something before it, as its own condition does not hold.
+            ready = self._ready(self._alike.values(), here, deadline)
+            blocked = blocked + [step for _, step in ready if not step.allowed(state)]
+        for bit, step in ready:
+            if step.allowed(state):
+                then = step.applied(state)
+                if _allows_any(then, blocked):
+                    yield here._replace(used=here.used | bit, state=then)
+
+    def _relevant(self, blocked: Sequence[Step]) -> Iterable[_Alike]:
+        """Open writes that can allow any of these; reads, the most of them, want one value each."""
+        if all(step.action is Action.READ for step in blocked):
+            values = {step.value for step in blocked}
+            return [alike for value in values for alike in self._leaving.get(value, ())]
+        return self._alike.values()
+
+    def _ready(
+        self, of: Iterable[_Alike], here: Configuration, deadline: float
+    ) -> list[tuple[int, Step]]:
+        """Of each group of open writes that nothing can tell apart the first that is left."""
+        found = []
+        for alike in of:
+            for bit, step in alike:
+                if step.invoked_at > deadline:
+                    break
+                if not here.used & bit and self._in_order(step, here):
+                    found.append((bit, step))
+                    break
+        found.sort(key=lambda entry: entry[0])
+        return found
 
     def _after_loss(self, here: Configuration, place: int) -> Iterator[Configuration]:
         """Nothing is lost, or the item is as some write before left it.
@@ -255,22 +297,15 @@ class _Search:
         found = dict.fromkeys((state, 0) for state in self._initial)
         for n, step in enumerate(self._required[: here.base + here.ahead.bit_length()]):
             if step.action in (Action.PUT, Action.DELETE) and self._is_done(here, n):
-                found[self._left_by(step), 0] = None
+                found[_left_by(step), 0] = None
         for n, step in enumerate(self._open):
             if step.invoked_at <= at and self._in_order(step, here):
-                left = self._left_by(step)
+                left = _left_by(step)
                 # What nobody read needs no accounting.
                 found[left, 0 if left.value <= UNREAD else 1 << n] = None
         for state, bit in reversed(found):
             if state != here.state:
                 yield self._done(here, place, state)._replace(used=here.used | bit)
-
-    @staticmethod
-    def _left_by(step: Step) -> State:
-        """The least that is certain once the item has fallen back to what a write left."""
-        if step.action is Action.PUT:
-            return State(step.value, step.version, step.version)
-        return State(ABSENT, 0, 0)
 
     def _candidates(self, here: Configuration) -> tuple[list[int], float]:
         """Places of the required steps that may come next, by their times and by `after`, and the
@@ -314,3 +349,14 @@ class _Search:
         ahead = here.ahead | 1 << (place - here.base)
         done = (~ahead & (ahead + 1)).bit_length() - 1
         return Configuration(here.base + done, ahead >> done, here.used, state)
+
+
+def _left_by(step: Step) -> State:
+    """The least that is certain once the item has fallen back to what a write left."""
+    if step.action is Action.PUT:
+        return State(step.value, step.version, step.version)
+    return State(ABSENT, 0, 0)
+
+
+def _allows_any(state: State, steps: Iterable[Step]) -> bool:
+    return any(step.allowed(state) for step in steps)

@@ -17,8 +17,8 @@ Fails = Callable[[Sequence[Operation], int], bool]
 
 # Attempts at leaving operations out, and configurations for each: a window is for reading, and an
 # attempt given up only leaves it longer.
-_ATTEMPTS_MAX = 200
-_ATTEMPT_STEPS_MAX = 5_000
+_ATTEMPTS_MAX = 150
+_ATTEMPT_STEPS_MAX = 2_000
 
 
 def shortest_window(
@@ -26,7 +26,11 @@ def shortest_window(
 ) -> tuple[Operation, ...]:
     """In the order in which they began."""
     failing = _shortest_prefix(operations, fails, steps_max)
-    hard = _fewest(failing, fails, min(steps_max, _ATTEMPT_STEPS_MAX))
+
+    def still_fails(hard: Sequence[Operation]) -> bool:
+        return fails(_with_only(failing, hard), min(steps_max, _ATTEMPT_STEPS_MAX))
+
+    hard = _fewest(_suspects(failing, still_fails), still_fails)
     found = {operation.value for operation in hard if operation.kind is not Kind.PUT}
     shown = [
         operation
@@ -75,9 +79,29 @@ def _weakened(operation: Operation) -> tuple[Operation, ...]:
     return (unknown,)
 
 
-def _fewest(operations: Sequence[Operation], fails: Fails, steps_max: int) -> list[Operation]:
-    """Those that cannot all be weakened, by halving (Zeller's ddmin, without complements first)."""
-    hard = [o for o in operations if o.outcome is not Outcome.UNKNOWN]
+def _suspects(
+    operations: Sequence[Operation], still_fails: Callable[[Sequence[Operation]], bool]
+) -> list[Operation]:
+    """The last operation that ended, what has its value, and as many before it as are needed."""
+    ended = sorted(
+        (o for o in operations if o.outcome is not Outcome.UNKNOWN), key=lambda o: o.ended_at
+    )
+    value = ended[-1].value if ended else None
+    count = 4
+    while count < len(ended):
+        start = len(ended) - count
+        some = [o for o in ended[:start] if value is not None and o.value == value]
+        some += ended[start:]
+        if still_fails(some):
+            return some
+        count *= 2
+    return ended
+
+
+def _fewest(
+    hard: list[Operation], still_fails: Callable[[Sequence[Operation]], bool]
+) -> list[Operation]:
+    """Those that cannot all be weakened, found by leaving out ever smaller runs of them."""
     attempts = 0
     size = max(1, len(hard) // 2)
     while True:
@@ -85,7 +109,7 @@ def _fewest(operations: Sequence[Operation], fails: Fails, steps_max: int) -> li
         while start < len(hard) and attempts < _ATTEMPTS_MAX:
             attempts += 1
             less = hard[:start] + hard[start + size :]
-            if fails(_with_only(operations, less), steps_max):
+            if still_fails(less):
                 hard = less
             else:
                 start += size
