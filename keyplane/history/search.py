@@ -82,10 +82,6 @@ class Step:
     def changes(self) -> bool:
         return self.action in (Action.PUT, Action.DELETE, Action.LOSS)
 
-    @property
-    def conditional(self) -> bool:
-        return self.exists is not None or self.version_equals is not None
-
     def allowed(self, state: State) -> bool:
         """Whether the answer can be given in this state."""
         action = self.action
@@ -93,15 +89,10 @@ class Step:
             return state.value == self.value
         if action is Action.LOSS:
             return True
-        if not self.conditional:
-            # A refusal whose condition was not written down says nothing.
-            holds = True
-        elif action is Action.REFUSED:
-            holds = self._may_fail(state)
-        else:
-            holds = self._may_hold(state)
-        if not holds or action is Action.REFUSED:
-            return holds
+        if action is Action.REFUSED:
+            return self._may_fail(state)
+        if not self._may_hold(state):
+            return False
         if self.existed is not None and self.existed is not (state.value != ABSENT):
             return False
         return not self.version or self.version > max(state.floor, self.version_equals or 0)

@@ -146,6 +146,8 @@ def _claim(operation: Operation) -> str:
         return f"{who} found {found}"
     what = f"put {operation.value!r}" if operation.kind is Kind.PUT else "delete"
     if operation.outcome is Outcome.CONDITION_FAILED:
+        if not condition:
+            return f"{who} was told that the condition of its {what} failed, which had none"
         return f"{who} was told that its {what} failed because it is not true that {condition}"
     told = f"{who} was told that its {what}{version} was done"
     if operation.existed is not None:
