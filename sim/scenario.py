@@ -13,15 +13,18 @@ from __future__ import annotations
 import math
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cache import memds_keys
 from keyplane.history.linearizability import Verdict, check_history
 from keyplane.history.operation import Operation
+from keyplane.model.errors import KeyplaneError, Reason
 from sim import observers
+from sim.fault_checks import kind_of
 from sim.faults import FaultDriver
 from sim.history import History
 from sim.observers.base import BEAT_S, Observer
+from sim.observers.operations import in_the_map, served_by_nodes
 from sim.operator import Action, Operator
 from sim.scribe import Scribe
 from sim.topology import CLUSTER, METADATA, Topology
@@ -114,6 +117,8 @@ class Scenario:
         if full_trace:
             self.world.network.tap(Scribe(self.world, self.load.keys))
         self._planned: list[tuple[float, Callable[[], object]]] = []
+        # When the last of the planned faults begins, and which it is.
+        self._last_fault: tuple[float, str] = (0.0, "")
         self._fault_number = 0
         # Of a history that is not linearizable: operations that no order explains.
         self._unexplained: Sequence[Operation] = ()
@@ -139,13 +144,13 @@ class Scenario:
     ) -> None:
         """Plans a fault, for so many seconds or until the end of the faults.
 
-        Raises ValueError on an unknown kind or direction. A target that is not there is noticed
-        when the time comes.
+        Raises ValueError on an unknown direction, and KeyplaneError(INVALID_ARGUMENT) on a fault
+        that cannot be done to this world.
         """
         self._fault_number += 1
         fault = Fault(
             id=f"fault-{self._fault_number}",
-            kind=FaultKind(kind),
+            kind=kind if isinstance(kind, FaultKind) else kind_of(kind),
             target=target,
             peer=peer,
             direction=Direction(direction),
@@ -156,15 +161,22 @@ class Scenario:
         self.plan_fault(at, seconds, fault)
 
     def plan_fault(self, at: float, seconds: float | None, fault: Fault) -> None:
+        """Raises KeyplaneError(INVALID_ARGUMENT) on a fault that cannot be done to this world."""
+        self.faults.check(fault)
+        self._last_fault = max(self._last_fault, (at, str(fault)))
+
         def begin() -> None:
-            self.faults.inject(fault)
-            if seconds is not None:
-                self.world.scheduler.after(seconds, lambda: self.faults.heal(fault.id))
+            until = None if seconds is None else self.world.now + seconds
+            self.faults.inject(replace(fault, until=until))
 
         self.at(at, begin)
 
     def plan_action(self, action: Action) -> None:
-        """Plans something for the operator to ask for."""
+        """Plans something for the operator to ask for.
+
+        Raises KeyplaneError(INVALID_ARGUMENT) on what it does not know.
+        """
+        self.operator.check(action)
         self.at(action.at, lambda: self.operator.act(action))
 
     # --- the run --------------------------------------------------------------------------------
@@ -173,8 +185,15 @@ class Scenario:
         """Faults for `seconds` (safety), then none, until all is well again (liveness).
 
         least_s: virtual seconds that the whole run takes at least. Ends the world: a scenario runs
-        once.
+        once. Raises KeyplaneError(INVALID_ARGUMENT) if a fault is planned to begin after `seconds`.
         """
+        last_at, last = self._last_fault
+        if last_at > seconds:
+            raise KeyplaneError(
+                Reason.INVALID_ARGUMENT,
+                f"{last} is planned to begin at {last_at:g} s, and faults go on for {seconds:g} s:"
+                " let it begin earlier, or faults go on for longer",
+            )
         violation: Violation | None = None
         undecided = details = ""
         try:
@@ -240,7 +259,9 @@ class Scenario:
         for name in world.member_names():
             world.start(name)
         self._await(
-            "all operations end and all routers hold the newest map", self._settled, SETTLE_S_MAX
+            "all operations end, all routers hold the newest map and storage nodes serve it",
+            self._settled,
+            SETTLE_S_MAX,
         )
         world.note("the world has settled")
         for observer in self._observers:
@@ -270,7 +291,7 @@ class Scenario:
                 map = catalog.maps.get(table.table_id)
                 if map is None or table.routes.version != map.version:
                     return False
-        return True
+        return served_by_nodes(world) == in_the_map(world)
 
     def _read_all(self) -> None:
         """Every item, by every client, through whatever router: all must be there as written."""

@@ -125,7 +125,7 @@ def draw_topology(rng: random.Random, base: Topology) -> Topology:
         writes=WriteConfig(
             queue_writes_max=rng.choice([4, 8]) if small else 10_000,
             batch_writes_max=rng.choice([1, 2, 512]),
-            tokens_max=rng.choice([64, 512]) if small else 200_000,
+            tokens_max=rng.choice([1_000, 4_000]) if small else 200_000,
             probe_s_min=0.05,
         ),
         moves=MoveConfig(

@@ -43,19 +43,7 @@ class Operations(Observer):
                 f" {operation.state.value} long after the last fault",
                 operation.operation_id,
             )
-        served = sorted(
-            (
-                shard.partition
-                for member in self.world.storage_members().values()
-                for shard in member.node.state.shards.values()
-            ),
-            key=_place,
-        )
-        mapped = [
-            partition
-            for table_id in sorted(catalog.maps)
-            for partition in catalog.maps[table_id].partitions()
-        ]
+        served, mapped = served_by_nodes(self.world), in_the_map(self.world)
         if served != mapped:
             wrong = next(
                 each for each in [*served, *mapped] if each not in served or each not in mapped
@@ -81,6 +69,24 @@ class Operations(Observer):
         for table_id, end in ends.items():
             if end != KEYSPACE_END:
                 self.world.violate("I8", f"the map of table {table_id} ends at {end:#x}")
+
+
+def served_by_nodes(world: World) -> list[Partition]:
+    """What storage nodes serve, in order of table and range. All of them must be alive."""
+    return sorted(
+        (
+            shard.partition
+            for member in world.storage_members().values()
+            for shard in member.node.state.shards.values()
+        ),
+        key=_place,
+    )
+
+
+def in_the_map(world: World) -> list[Partition]:
+    """What the Metadata Store has every table consist of, in the same order."""
+    maps = world.metadata.core.catalog.maps
+    return [partition for table_id in sorted(maps) for partition in maps[table_id].partitions()]
 
 
 def _place(partition: Partition) -> tuple[int, int]:
