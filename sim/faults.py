@@ -1,30 +1,35 @@
-"""Does faults to a world, and undoes them: one function for each kind of fault."""
+"""Does faults to a world, and undoes them.
+
+What a target is like follows from all faults in force on it: when one ends, the others go on, and
+when the last ends all is exactly as it was.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
+from cache.memory import MemoryMemcached
 from keyplane.model.errors import KeyplaneError, Reason
+from sim.fault_checks import NETWORK_KINDS, check_fault
 from sim.network import Link
-from sim.topology import METADATA
 from sim.world import World
 from wire import crashpoints
 from wire.faults import Direction, Fault, FaultKind
 from wire.ports import EngineError
 
-_Heal = Callable[[], None]
-
-# Kinds that act on messages, which the network asks about.
-_NETWORK = frozenset({FaultKind.PARTITION, FaultKind.LATENCY, FaultKind.DROP, FaultKind.DUPLICATE})
+# Kinds for whose time the target is not running.
+_DOWN = frozenset({FaultKind.KILL, FaultKind.POWER_LOSS, FaultKind.METADATA_DOWN})
 
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """A fault in force, and how to undo it."""
+    """A fault in force. rng: its own chance."""
 
     fault: Fault
-    heal: _Heal
+    rng: random.Random
 
 
 class FaultDriver:
@@ -33,21 +38,32 @@ class FaultDriver:
     def __init__(self, world: World) -> None:
         self._world = world
         self._active: dict[str, Active] = {}
-        self._kinds: dict[FaultKind, Callable[[Fault], _Heal]] = {
+        # What happens once, when a fault begins.
+        self._onsets: Mapping[FaultKind, Callable[[Fault], None]] = {
             FaultKind.KILL: self._kill,
-            FaultKind.RESTART: self._restart,
-            FaultKind.POWER_LOSS: self._power_loss,
+            FaultKind.RESTART: self._kill,
+            FaultKind.POWER_LOSS: self._kill,
+            FaultKind.METADATA_DOWN: self._kill,
+            FaultKind.MEMDS_FLUSH: self._flush,
+            FaultKind.MEMDS_DOWN: self._flush,
+            FaultKind.MEMDS_STALE: self._freeze,
+        }
+        # Makes the target what the faults in force have it be, after the one given began or ended.
+        self._effects: Mapping[FaultKind, Callable[[Fault], None]] = {
+            **dict.fromkeys(NETWORK_KINDS, self._links),
+            FaultKind.KILL: self._life,
+            FaultKind.RESTART: self._life,
+            FaultKind.POWER_LOSS: self._life,
+            FaultKind.METADATA_DOWN: self._life,
             FaultKind.PAUSE: self._pause,
-            FaultKind.SLOW_DISK: self._slow_disk,
-            FaultKind.FULL_DISK: self._full_disk,
             FaultKind.SKEW: self._skew,
             FaultKind.CRASH_POINT: self._crash_point,
-            FaultKind.MEMDS_FLUSH: self._memds_flush,
+            FaultKind.SLOW_DISK: self._slow_disk,
+            FaultKind.FULL_DISK: self._full_disk,
             FaultKind.MEMDS_DOWN: self._memds_down,
             FaultKind.MEMDS_STALE: self._memds_stale,
             FaultKind.MEMDS_CORRUPT: self._memds_corrupt,
             FaultKind.MEMDS_SLOW: self._memds_slow,
-            FaultKind.METADATA_DOWN: self._kill,
             FaultKind.METADATA_LAG: self._metadata_lag,
             FaultKind.DATABASE_ERROR: self._database_error,
         }
@@ -57,191 +73,201 @@ class FaultDriver:
     def active(self) -> list[Fault]:
         return [each.fault for each in self._active.values()]
 
+    def check(self, fault: Fault) -> None:
+        """Raises KeyplaneError(INVALID_ARGUMENT) on a fault that cannot be done to this world."""
+        check_fault(fault, self._world)
+
     def inject(self, fault: Fault) -> None:
-        """Raises KeyplaneError(INVALID_ARGUMENT) on a target that is not there, or an id in use."""
+        """Raises KeyplaneError(INVALID_ARGUMENT) as `check` does, or on an id in use."""
         if fault.id in self._active:
-            raise _invalid(f"fault {fault.id!r} is in force already; heal it first")
-        for name in filter(None, (fault.target, fault.peer)):
-            if not self._world.knows(name):
-                raise _invalid(
-                    f"no process {name!r} in this world; there are: "
-                    + ", ".join(self._world.names())
-                )
+            raise KeyplaneError(
+                Reason.INVALID_ARGUMENT, f"fault {fault.id!r} is in force already; heal it first"
+            )
+        self.check(fault)
         self._world.note(f"fault begins: {fault}", fault.target, fault.peer)
-        if fault.kind in _NETWORK:
-            heal: _Heal = self._nothing
-        else:
-            heal = self._kinds[fault.kind](fault)
-        self._active[fault.id] = Active(fault, heal)
-        self._network_changed(fault)
+        active = self._active[fault.id] = Active(fault, self._world.rng_of(fault.id))
+        if fault.kind in self._onsets:
+            self._onsets[fault.kind](fault)
+        self._update(fault)
         if fault.until is not None:
-            self._world.scheduler.after(fault.until - self._world.now, lambda: self.heal(fault.id))
+
+            def expire() -> None:
+                # Not another that has its id by now.
+                if self._active.get(fault.id) is active:
+                    self.heal(fault.id)
+
+            self._world.scheduler.after(fault.until - self._world.now, expire)
 
     def heal(self, fault_id: str) -> None:
         """Undoes a fault, unless it is healed already."""
         active = self._active.pop(fault_id, None)
         if active is not None:
-            self._world.note(f"fault ends: {active.fault}", active.fault.target, active.fault.peer)
-            active.heal()
-            self._network_changed(active.fault)
+            fault = active.fault
+            self._world.note(f"fault ends: {fault}", fault.target, fault.peer)
+            self._update(fault)
 
     def heal_all(self) -> None:
         for fault_id in list(self._active):
             self.heal(fault_id)
-
-    # --- the network ----------------------------------------------------------------------------
 
     def link(self, source: str, target: str) -> Link | None:
         """What the faults in force do to messages from one process to another."""
         link = Link()
         for active in self._active.values():
             fault = active.fault
-            if fault.kind in _NETWORK and _touches(fault, source, target):
+            if fault.kind in NETWORK_KINDS and _touches(fault, source, target):
                 _add(link, fault)
         return link
 
-    def _network_changed(self, fault: Fault) -> None:
-        if fault.kind in _NETWORK:
-            self._world.network.use_faults(self.link)
+    def _update(self, fault: Fault) -> None:
+        if fault.kind in self._effects:
+            self._effects[fault.kind](fault)
+
+    def _alike(self, fault: Fault) -> list[Active]:
+        """Those in force of its kind, on its target, in the order in which they began."""
+        return [
+            each
+            for each in self._active.values()
+            if (each.fault.kind, each.fault.target) == (fault.kind, fault.target)
+        ]
+
+    def _sum(self, fault: Fault, parameter: str) -> float:
+        return sum(each.fault.parameters[parameter] for each in self._alike(fault))
+
+    def _links(self, _: Fault) -> None:
+        self._world.network.use_faults(self.link)
 
     # --- processes ------------------------------------------------------------------------------
 
-    def _kill(self, fault: Fault) -> _Heal:
-        target = METADATA if fault.kind is FaultKind.METADATA_DOWN else fault.target
-        self._world.kill(target)
-        return lambda: self._world.start(target)
+    def _kill(self, fault: Fault) -> None:
+        self._world.kill(fault.target, power=fault.kind is FaultKind.POWER_LOSS)
 
-    def _power_loss(self, fault: Fault) -> _Heal:
-        self._world.kill(fault.target, power=True)
-        return lambda: self._world.start(fault.target)
+    def _life(self, fault: Fault) -> None:
+        self._start(fault.target)
 
-    def _restart(self, fault: Fault) -> _Heal:
-        self._world.kill(fault.target)
-        self._world.start(fault.target)
-        return self._nothing
+    def _start(self, name: str) -> None:
+        """Starts a member, unless a fault keeps it down."""
+        if not any(
+            each.fault.kind in _DOWN and each.fault.target == name for each in self._active.values()
+        ):
+            self._world.start(name)
 
-    def _pause(self, fault: Fault) -> _Heal:
-        """`unnoticed` = 1: even the process's clock stands still."""
+    def _pause(self, fault: Fault) -> None:
+        """`unnoticed` = 1, of the last of them to end: even the process's clock stood still."""
         process = self._world.process(fault.target)
         if process is None:
-            return self._nothing
-        process.stop()
-        return lambda: process.resume(bool(fault.parameters.get("unnoticed", 0)))
+            return
+        if self._alike(fault):
+            process.stop()
+        else:
+            process.resume(bool(fault.parameters.get("unnoticed", 0)))
 
-    def _skew(self, fault: Fault) -> _Heal:
-        self._world.set_rate(fault.target, fault.parameters["rate"])
-        return lambda: self._world.set_rate(fault.target, 1.0)
+    def _skew(self, fault: Fault) -> None:
+        """The latest counts."""
+        skews = self._alike(fault)
+        rate = skews[-1].fault.parameters["rate"] if skews else None
+        self._world.set_rate(fault.target, rate)
 
-    def _crash_point(self, fault: Fault) -> _Heal:
-        """Whoever gets to the named point first dies there, and comes back after `down_s`."""
-        world, down_s = self._world, fault.parameters.get("down_s", 0.5)
+    def _crash_point(self, fault: Fault) -> None:
+        """Whoever gets to the named point first dies there, and comes back after `down_s`. With a
+        target only that process does.
+        """
+        point = fault.point
+        if any(each.point == point for each in self.active):
+            crashpoints.arm(point, lambda: self._reached(point))
+        else:
+            crashpoints.disarm(point)
 
-        def die() -> None:
-            process = world.running
-            if process is not None:
-                name = process.name
-                world.note(f"dies at crash point {fault.point}", name)
-                world.scheduler.after(down_s, lambda: world.start(name))
-                world.kill(name)
-                process.die()
-
-        crashpoints.arm(fault.point, die)
-        return lambda: crashpoints.disarm(fault.point)
+    def _reached(self, point: str) -> None:
+        """A crash point acts once, so it must be armed again for whoever else waits there."""
+        world, process = self._world, self._world.running
+        fault = next(
+            (
+                each
+                for each in self.active
+                if each.point == point and process is not None and each.target in ("", process.name)
+            ),
+            None,
+        )
+        if process is None or fault is None:
+            crashpoints.arm(point, lambda: self._reached(point))
+            return
+        del self._active[fault.id]
+        self._crash_point(fault)
+        name = process.name
+        world.note(f"dies at crash point {point}", name)
+        world.scheduler.after(fault.parameters.get("down_s", 0.5), lambda: self._start(name))
+        world.kill(name)
+        process.die()
 
     # --- disks ----------------------------------------------------------------------------------
 
-    def _slow_disk(self, fault: Fault) -> _Heal:
+    def _slow_disk(self, fault: Fault) -> None:
         engine = self._world.storage(fault.target).engine
-        delay_s = fault.parameters["delay_s"]
-        engine.commit_s += delay_s
+        engine.commit_s = self._world.topology.commit_s + self._sum(fault, "delay_s")
 
-        def heal() -> None:
-            engine.commit_s -= delay_s
-
-        return heal
-
-    def _full_disk(self, fault: Fault) -> _Heal:
+    def _full_disk(self, fault: Fault) -> None:
         """`keeps` = 1: what failed may be on disk all the same."""
-        engine = self._world.storage(fault.target).engine
-        engine.fail_with = EngineError("no space left on device")
-        engine.keeps_failed = bool(fault.parameters.get("keeps", 0))
-
-        def heal() -> None:
-            engine.fail_with = None
-
-        return heal
+        engine, faults = self._world.storage(fault.target).engine, self._alike(fault)
+        engine.fail_with = EngineError("no space left on device") if faults else None
+        engine.keeps_failed = any(each.fault.parameters.get("keeps", 0) for each in faults)
 
     # --- MemDS ----------------------------------------------------------------------------------
 
-    def _memds_flush(self, fault: Fault) -> _Heal:
-        self._world.memcached[fault.target].flush()
-        return self._nothing
+    def _memcached(self, fault: Fault) -> MemoryMemcached:
+        return self._world.memcached[fault.target]
 
-    def _memds_down(self, fault: Fault) -> _Heal:
-        """A memcached that comes back is empty."""
-        memcached = self._world.memcached[fault.target]
-        memcached.down = True
-        memcached.flush()
+    def _flush(self, fault: Fault) -> None:
+        """Also of one that goes down: a memcached that comes back is empty."""
+        self._memcached(fault).flush()
 
-        def heal() -> None:
-            memcached.down = False
+    def _memds_down(self, fault: Fault) -> None:
+        self._memcached(fault).down = bool(self._alike(fault))
 
-        return heal
+    def _freeze(self, fault: Fault) -> None:
+        """A second one finds it frozen already."""
+        if len(self._alike(fault)) == 1:
+            self._memcached(fault).freeze()
 
-    def _memds_stale(self, fault: Fault) -> _Heal:
-        memcached = self._world.memcached[fault.target]
-        memcached.freeze()
-        return memcached.thaw
+    def _memds_stale(self, fault: Fault) -> None:
+        if not self._alike(fault):
+            self._memcached(fault).thaw()
 
-    def _memds_slow(self, fault: Fault) -> _Heal:
-        memcached, delay_s = self._world.memcached[fault.target], fault.parameters["delay_s"]
-        memcached.delay_s += delay_s
+    def _memds_slow(self, fault: Fault) -> None:
+        self._memcached(fault).delay_s = self._sum(fault, "delay_s")
 
-        def heal() -> None:
-            memcached.delay_s -= delay_s
-
-        return heal
-
-    def _memds_corrupt(self, fault: Fault) -> _Heal:
-        """Values lose their end, have a byte changed, are swapped for another's or for garbage."""
-        memcached, rng = self._world.memcached[fault.target], self._world.rng_of(fault.id)
-
-        def damage(_: str, value: bytes) -> bytes:
-            if rng.random() >= fault.probability:
-                return value
-            match rng.randrange(4):
-                case 0:
-                    return value[: rng.randrange(len(value) + 1)]
-                case 1 if value:
-                    at = rng.randrange(len(value))
-                    return (
-                        value[:at] + bytes([value[at] ^ (1 << rng.randrange(8))]) + value[at + 1 :]
-                    )
-                case 2 if memcached.values:
-                    others = list(memcached.values.values())
-                    return others[rng.randrange(len(others))]
-                case _:
-                    return rng.randbytes(rng.randrange(64))
-
-        memcached.damage = damage
-
-        def heal() -> None:
-            memcached.damage = None
-
-        return heal
+    def _memds_corrupt(self, fault: Fault) -> None:
+        memcached, faults = self._memcached(fault), self._alike(fault)
+        memcached.damage = partial(_damage, memcached, faults) if faults else None
 
     # --- the Metadata Store ---------------------------------------------------------------------
 
-    def _metadata_lag(self, fault: Fault) -> _Heal:
-        self._world.set_metadata_lag(fault.parameters["delay_s"])
-        return lambda: self._world.set_metadata_lag(0.0)
+    def _metadata_lag(self, fault: Fault) -> None:
+        self._world.metadata.trouble.lag_s = self._sum(fault, "delay_s")
 
-    def _database_error(self, fault: Fault) -> _Heal:
-        self._world.set_database_failing(True)
-        return lambda: self._world.set_database_failing(False)
+    def _database_error(self, fault: Fault) -> None:
+        self._world.metadata.trouble.failing = bool(self._alike(fault))
 
-    def _nothing(self) -> None:
-        """There is nothing to undo."""
+
+def _damage(memcached: MemoryMemcached, faults: list[Active], _: str, value: bytes) -> bytes:
+    """Values lose their end, have a bit changed, are swapped for another's or for garbage."""
+    for active in faults:
+        rng = active.rng
+        if rng.random() >= active.fault.probability:
+            continue
+        match rng.randrange(4):
+            case 0:
+                value = value[: rng.randrange(len(value) + 1)]
+            case 1 if value:
+                at = rng.randrange(len(value))
+                changed = bytes([value[at] ^ (1 << rng.randrange(8))])
+                value = value[:at] + changed + value[at + 1 :]
+            case 2 if memcached.values:
+                others = list(memcached.values.values())
+                value = others[rng.randrange(len(others))]
+            case _:
+                value = rng.randbytes(rng.randrange(64))
+    return value
 
 
 def _touches(fault: Fault, source: str, target: str) -> bool:
@@ -268,7 +294,3 @@ def _add(link: Link, fault: Fault) -> None:
         case FaultKind.LATENCY:
             link.delay_s += fault.parameters.get("delay_s", 0.0)
             link.jitter_s += fault.parameters.get("jitter_s", 0.0)
-
-
-def _invalid(message: str) -> KeyplaneError:
-    return KeyplaneError(Reason.INVALID_ARGUMENT, message)

@@ -11,13 +11,9 @@ from keyplane.model.errors import KeyplaneError, Reason
 
 @dataclass(slots=True)
 class History:
-    """Operations in the order of their invocation. Times are virtual seconds.
-
-    losses: per table whose writes may be lost with the power, when that happened to any machine.
-    """
+    """Operations in the order of their invocation. Times are virtual seconds."""
 
     operations: list[Operation] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
 
     def begin(self, operation: Operation) -> int:
         """Notes an operation that is under way. Returns its place, for `end`."""

@@ -14,7 +14,7 @@ from metadata.core import MetadataCore
 from metadata.memory import MemoryDatabase
 from router.core import RouterCore
 from sim.health import HEALTH, health_handler
-from sim.ledger import SimLedger
+from sim.ledger import SimLedger, Trouble
 from sim.network import SimNetwork, SimTransport
 from sim.process import SimProcess, address_of
 from sim.scheduler import Scheduler
@@ -133,15 +133,15 @@ class MetadataMember:
         self._parts = parts
         self.database = MemoryDatabase()
         self.metrics = Metrics()
-        self.lag_s = 0.0
+        # With its database, in every life.
+        self.trouble = Trouble()
         self.ledger: SimLedger
         self.core: MetadataCore
 
     def boot(self, process: SimProcess, rng: random.Random) -> None:
         parts = self._parts
         self.metrics = Metrics()
-        self.ledger = SimLedger(process.clock, self.database.open(), rng)
-        self.ledger.lag_s = self.lag_s
+        self.ledger = SimLedger(process.clock, self.database.open(), rng, self.trouble)
         self.core = MetadataCore(
             parts.topology.metadata,
             PublisherConfig(CLUSTER),

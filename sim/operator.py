@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.metadata.v1 import metadata_pb2 as pb
+from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.partition import Partition
 from sim.process import address_of
 from sim.topology import METADATA, OPERATOR, TableSpec
@@ -66,8 +67,17 @@ class Operator:
             "recreate": self._recreate,
         }
 
+    def check(self, action: Action) -> None:
+        """Raises KeyplaneError(INVALID_ARGUMENT) on an unknown kind."""
+        if action.kind not in self._kinds:
+            raise KeyplaneError(
+                Reason.INVALID_ARGUMENT,
+                f"an operator knows no {action.kind!r}; it knows: {', '.join(self._kinds)}",
+            )
+
     def act(self, action: Action) -> None:
-        """Does it now. Raises KeyError on an unknown kind."""
+        """Does it now. Raises KeyplaneError(INVALID_ARGUMENT) as `check` does."""
+        self.check(action)
         self._kinds[action.kind](action)
 
     def create(self, spec: TableSpec) -> None:

@@ -42,6 +42,9 @@ SETTLE_S_MAX = 40.0
 # After that every request must succeed, for so long.
 CALM_S = 4.0
 
+# How often it is looked whether what is awaited has happened.
+_LOOK_S = 0.05
+
 # For the requests under way at the end.
 _DRAIN_S_MAX = 12.0
 
@@ -322,8 +325,12 @@ class Scenario:
             observer.beat()
 
     def _await(self, what: str, done: Callable[[], bool], seconds: float) -> None:
-        if not self.world.run_until(done, seconds):
-            self.world.violate("liveness", f"not within {seconds:g} s: {what}")
+        """Runs until `done()`. What takes longer than `seconds` violates liveness."""
+        end = self.world.now + seconds
+        while not done():
+            if self.world.now >= end:
+                self.world.violate("liveness", f"not within {seconds:g} s: {what}")
+            self.world.run_for(_LOOK_S)
 
     def _who_ran(self) -> frozenset[str]:
         running = self.world.running

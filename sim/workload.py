@@ -17,7 +17,7 @@ from keyplane.client.core import query_request, scan_request
 from keyplane.client.errors import BatchIncomplete
 from keyplane.client.requests import Attributes, Delete, Put, condition
 from keyplane.history.operation import Kind, Outcome
-from keyplane.model.errors import KeyplaneError
+from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.items import from_item
 from sim.client import SimClient
 from sim.history import History, outcome_of, under_way
@@ -105,7 +105,11 @@ class Load:
         spec: WorkloadSpec,
         left_out: frozenset[str] = frozenset(),
     ) -> None:
-        """left_out: lanes (`client-1/0`) and requests (`client-1/0#17`) not to be made."""
+        """left_out: lanes (`client-1/0`) and requests (`client-1/0#17`) not to be made.
+
+        Raises KeyplaneError(INVALID_ARGUMENT) on a mix of requests that there are not.
+        """
+        _check_mix(spec.mix)
         self.world = world
         self.history = history
         self.spec = spec
@@ -463,6 +467,16 @@ class _Lane:
         self._load.history.fail(place, self._world.now, error)
         settled = outcome_of(error) is Outcome.CONDITION_FAILED
         self._done(began_at, None if settled else error)
+
+
+def _check_mix(mix: Mapping[str, float]) -> None:
+    unknown = [kind for kind in mix if kind not in _KINDS]
+    if unknown or sum(mix.values()) <= 0.0:
+        raise KeyplaneError(
+            Reason.INVALID_ARGUMENT,
+            f"a mix gives frequencies to these kinds of request: {', '.join(_KINDS)}; not to"
+            f" {', '.join(unknown) or 'none'}",
+        )
 
 
 def _left_over(error: KeyplaneError | None, keys: Sequence[Key]) -> dict[str, Outcome]:

@@ -53,7 +53,9 @@ class World:
         self._power_losses: list[float] = []
         self._booted: set[SimProcess] = set()
         self._lives: Counter[str] = Counter()
+        # How fast clocks run, and those that a fault has run otherwise.
         self._rates: dict[str, float] = {}
+        self._skewed: dict[str, float] = {}
         self._clock_starts: dict[str, float] = {}
         parts = Parts(self.scheduler, self.network, topology, self._fleet_of)
         self.routers = {name: RouterMember(parts) for name in topology.router_names()}
@@ -158,10 +160,9 @@ class World:
         if name not in self._clock_starts:
             self._clock_starts[name] = self._clocks.random() * _CLOCK_START_S_MAX
             skew = self.topology.skew
-            self._rates.setdefault(name, 1.0 + skew * (2 * self._clocks.random() - 1))
+            self._rates[name] = 1.0 + skew * (2 * self._clocks.random() - 1)
         started_at = self._clock_starts[name] + self.now
-        rate = self._rates[name]
-        process = SimProcess(self.scheduler, name, self._lives[name], rate, started_at)
+        process = SimProcess(self.scheduler, name, self._lives[name], self._rate(name), started_at)
         self._processes[name] = process
         return process
 
@@ -169,31 +170,29 @@ class World:
         return SimTransport(self.network, process)
 
     def kill(self, name: str, power: bool = False) -> None:
-        """Ends a member's process, or with `power` its whole machine. Nothing if it is dead."""
-        process = self.process(name)
-        if process is None:
-            return
-        self._note_life(process, "loses power" if power else "is killed")
-        if power and name in self._storage:
-            self._power_losses.append(self.now)
-        process.kill()
-        self._members[name].died(power)
-
-    def set_rate(self, name: str, rate: float) -> None:
-        """How fast a member's clock runs, this life and the next."""
-        self._rates[name] = rate
+        """Ends a member's process, or with `power` its machine, whose process may be dead."""
         process = self.process(name)
         if process is not None:
-            process.clock.run_at(rate)
+            self._note_life(process, "loses power" if power else "is killed")
+            process.kill()
+        elif not power:
+            return
+        if power and name in self._storage:
+            self._power_losses.append(self.now)
+        self._members[name].died(power)
 
-    def set_metadata_lag(self, seconds: float) -> None:
-        self.metadata.lag_s = seconds
-        if self.process(METADATA) is not None:
-            self.metadata.ledger.lag_s = seconds
+    def set_rate(self, name: str, rate: float | None) -> None:
+        """How fast a process's clock runs, this life and the next. None: as it did at first."""
+        if rate is None:
+            self._skewed.pop(name, None)
+        else:
+            self._skewed[name] = rate
+        process = self.process(name)
+        if process is not None:
+            process.clock.run_at(self._rate(name))
 
-    def set_database_failing(self, failing: bool) -> None:
-        if self.process(METADATA) is not None:
-            self.metadata.ledger.failing = failing
+    def _rate(self, name: str) -> float:
+        return self._skewed.get(name, self._rates[name])
 
     # --- time -----------------------------------------------------------------------------------
 
