@@ -250,7 +250,10 @@ class SimNetwork:
 
         self.scheduler.after(delay_s, arrive)
         link = self._link(source, target)
-        if link is not None and link.duplication and self._rng.random() < link.duplication:
+        # Of a connection that is refused nothing is left that could arrive again.
+        if link is None or server is None:
+            return
+        if link.duplication and self._rng.random() < link.duplication:
             again_s = self.transit(source, target)
             if again_s is not None:
                 self.sent["doubled"] += 1
@@ -269,17 +272,12 @@ class SimNetwork:
         elif not server.alive:
             self._break(call, server.name)
         else:
-            self.scheduler.after(
-                0.0, lambda: self._serve(call, server, timeout_s, metadata), server
-            )
+            self._accept(call, server, timeout_s, metadata)
 
-    def _serve(
+    def _accept(
         self, call: SimCall, server: SimProcess, timeout_s: float, metadata: dict[str, str]
     ) -> None:
-        """In the server: its handler runs, and answers now or later."""
-        self.trace.mark(self.scheduler.now, f"{call.source.name}>{server.name} {call.method}")
-        for tell in self._on_request:
-            tell(call, server)
+        """The request is with the server, which answers it, or dies."""
         answered = False
 
         def died() -> None:
@@ -296,7 +294,24 @@ class SimNetwork:
             del server.on_death[died]
             self._answer(call, server, answer)
 
+        def serve() -> None:
+            self._serve(call, server, timeout_s, metadata, reply)
+
         server.on_death[died] = None
+        self.scheduler.after(0.0, serve, server)
+
+    def _serve(
+        self,
+        call: SimCall,
+        server: SimProcess,
+        timeout_s: float,
+        metadata: dict[str, str],
+        reply: ReplyFn,
+    ) -> None:
+        """In the server: its handler runs, and answers now or later."""
+        self.trace.mark(self.scheduler.now, f"{call.source.name}>{server.name} {call.method}")
+        for tell in self._on_request:
+            tell(call, server)
         handler = server.handlers.get(call.method)
         if handler is None:
             unknown = KeyplaneError(Reason.UNKNOWN_METHOD, f"{call.address} has no {call.method}")
