@@ -25,6 +25,7 @@ class SimProcess:
         "_parked",
         "_scheduler",
         "_stopped_at",
+        "_stopped_reading",
         "address",
         "alive",
         "clock",
@@ -48,7 +49,8 @@ class SimProcess:
         """rate: of its clock, against virtual time. started_at: what its clock shows now."""
         self._scheduler = scheduler
         self._parked: list[Event] = []
-        self._stopped_at = 0.0
+        # When it was last stopped, in virtual time and by its own clock.
+        self._stopped_at = self._stopped_reading = 0.0
         self.name = name
         self.address = address_of(name)
         self.life = life
@@ -83,6 +85,7 @@ class SimProcess:
             self.stopped = True
             self.stops += 1
             self._stopped_at = self._scheduler.now
+            self._stopped_reading = self.clock.now()
 
     def resume(self, unnoticed: bool) -> None:
         """Goes on where it was. unnoticed: even its clock stood still, as of a suspended machine;
@@ -92,9 +95,8 @@ class SimProcess:
             return
         self.stopped = False
         if unnoticed:
-            stood_still_s = self._scheduler.now - self._stopped_at
-            self.lag += stood_still_s
-            self.clock.set_back(stood_still_s)
+            self.lag += self._scheduler.now - self._stopped_at
+            self.clock.go_on_from(self._stopped_reading)
         parked, self._parked = self._parked, []
         for event in parked:
             due, lag = event[0], event.lag
@@ -145,9 +147,9 @@ class SimClock:
         """Changes how fast it runs from now on. Timers that are set already keep their time."""
         self._base, self._since, self._rate = self.now(), self._scheduler.now, rate
 
-    def set_back(self, seconds: float) -> None:
-        """By so much virtual time, which it never saw."""
-        self._base -= seconds * self._rate
+    def go_on_from(self, reading: float) -> None:
+        """It shows this now: the time since it showed this before, it never saw."""
+        self._base, self._since = reading, self._scheduler.now
 
 
 def address_of(name: str) -> str:
