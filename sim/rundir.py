@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from keyplane.model.errors import KeyplaneError, Reason
 from sim.plan import Plan
+from sim.profiles import PROFILES
 
 _PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
 
@@ -27,33 +28,37 @@ class RunDirectory:
     def __init__(self, home: Path, what: str) -> None:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
         self._parent = home / "sim"
-        self.path = _unused(self._parent / f"{stamp}-{what}")
+        self._name = f"{stamp}-{what}"
+        self._path: Path | None = None
+
+    @property
+    def path(self) -> Path:
+        if self._path is None:
+            self._path = self._make()
+        return self._path
 
     def add_result(self, facts: Mapping[str, Any]) -> None:
-        self._make()
         with (self.path / "results.jsonl").open("a") as file:
             file.write(json.dumps(facts) + "\n")
 
     def write_summary(self, facts: Mapping[str, Any]) -> None:
-        self._make()
         (self.path / "summary.json").write_text(json.dumps(facts, indent=2) + "\n")
 
     def write_violation(self, seed: int | str, plan: Plan, lines: Iterable[str]) -> Path:
         """Returns the file to read."""
-        self._make()
         write_plan(self.path / f"seed-{seed}.plan.json", plan)
         path = self.path / f"seed-{seed}.txt"
         path.write_text("\n".join(lines) + "\n")
         return path
 
-    def _make(self) -> None:
-        if self.path.is_dir():
-            return
-        self.path.mkdir(parents=True)
+    def _make(self) -> Path:
+        self._parent.mkdir(parents=True, exist_ok=True)
+        path = _make_unused(self._parent / self._name)
         link = self._parent / f".latest-{os.getpid()}"
         link.unlink(missing_ok=True)
-        link.symlink_to(self.path.name)
+        link.symlink_to(path.name)
         link.replace(self._parent / "latest")
+        return path
 
 
 def write_plan(path: Path, plan: Plan) -> None:
@@ -63,7 +68,10 @@ def write_plan(path: Path, plan: Plan) -> None:
 def read_plan(path: Path) -> Plan:
     """Raises KeyplaneError(INVALID_ARGUMENT) on a file that cannot be read or is no plan."""
     try:
-        return _PLAN.validate_json(path.read_bytes())
+        plan = _PLAN.validate_json(path.read_bytes())
+        if plan.profile in PROFILES:
+            return plan
+        message = f"{path}: no profile is called {plan.profile!r}; there are: {', '.join(PROFILES)}"
     except OSError as error:
         message = f"cannot read {path}: {error.strerror}"
     except ValidationError as error:
@@ -73,10 +81,15 @@ def read_plan(path: Path) -> Plan:
     raise KeyplaneError(Reason.INVALID_ARGUMENT, message)
 
 
-def _unused(path: Path) -> Path:
+def _make_unused(path: Path) -> Path:
+    """Makes a directory of this name, or with a number after it where there is one."""
     number = 1
     unused = path
-    while unused.exists():
-        number += 1
-        unused = path.with_name(f"{path.name}-{number}")
-    return unused
+    while True:
+        try:
+            unused.mkdir()
+        except FileExistsError:
+            number += 1
+            unused = path.with_name(f"{path.name}-{number}")
+        else:
+            return unused
