@@ -1,0 +1,41 @@
+"""The seeded world holds every invariant: for a fixed set of seeds, for each seed that once found a
+bug, and for some that nobody has run before.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+
+import pytest
+
+from sim.batch import run_seeds
+from sim.seeds import REGRESSIONS, fixed_seeds
+
+# Seeds that are new in every run, of the profile with everything in it.
+FRESH = 24
+
+
+def _violations(seeds: Iterable[tuple[str, int]]) -> list[str]:
+    pairs = list(seeds)
+    return [
+        f"{result}\n    look closer: keyplane sim replay {seed} --profile {profile}"
+        for (profile, seed), result in zip(pairs, run_seeds(pairs), strict=True)
+        if not result.held
+    ]
+
+
+@pytest.mark.timeout(600)
+def test_the_fixed_seeds_of_every_profile_hold() -> None:
+    assert _violations(fixed_seeds()) == []
+
+
+@pytest.mark.timeout(300)
+def test_no_bug_that_a_seed_once_found_is_back() -> None:
+    assert _violations((each.profile, each.seed) for each in REGRESSIONS) == []
+
+
+@pytest.mark.timeout(300)
+def test_seeds_that_nobody_has_run_before_hold() -> None:
+    first = random.SystemRandom().randrange(1 << 40)
+    assert _violations(("swarm", seed) for seed in range(first, first + FRESH)) == []
