@@ -7,7 +7,7 @@ import contextlib
 import signal
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +17,9 @@ from rich.live import Live
 from keyplane.cli.output import EXIT_INTERRUPTED, EXIT_NO, EXIT_OK, EXIT_UNKNOWN, Output
 from keyplane.cli.session import Session, command
 from keyplane.client.aio import AsyncClient
+from keyplane.history.files import HistoryLog, machine_clock
+from keyplane.history.problem import Initial
+from keyplane.history.recorder import Recorder as HistoryRecorder
 from keyplane.workload.acklog import AckLog, read_ack_log
 from keyplane.workload.config import Distribution, WorkloadConfig
 from keyplane.workload.recorder import Summary
@@ -35,6 +38,15 @@ _BEAT_OF_PIPES_S = 5.0
 _FIGURES = ("requests/s", "p50 ms", "p99 ms", "p99.9 ms", "failed")
 
 
+@dataclass(slots=True)
+class _Logs:
+    """The files of a run that were asked for."""
+
+    acks: AckLog | None = None
+    samples: SampleLog | None = None
+    history: HistoryRecorder | None = None
+
+
 def register(app: typer.Typer) -> None:
     workload = typer.Typer(
         no_args_is_help=True, help="Put load on a cluster and check that it kept its word."
@@ -49,6 +61,7 @@ _RUN_EXAMPLES = """
     keyplane workload run --distribution zipf --reads 0.9
     keyplane workload run --rate 500 --duration 60         open loop: 500 requests a second
     keyplane workload run --ack-log acks.jsonl             then: keyplane workload verify ...
+    keyplane workload run --history history.jsonl          then: keyplane history check ...
 """
 
 
@@ -103,6 +116,10 @@ def run(
     samples: Annotated[
         Path | None, typer.Option(help="File to write a CSV line to for each request.")
     ] = None,
+    history: Annotated[
+        Path | None,
+        typer.Option(help="File to append every operation to, for `keyplane history check`."),
+    ] = None,
 ) -> int:
     """Reads and writes items, with live figures. Exit code 1 if any request failed.
 
@@ -124,8 +141,8 @@ def run(
         timeout_s=timeout,
     )
     key = ensure_table(session.routers(), session.metadata, table, partitions)
-    with _logs(ack_log, samples) as (acks, sample_log):
-        workload, interrupted = asyncio.run(_run(session, config, key, acks, sample_log))
+    with _logs(ack_log, samples, history) as logs:
+        workload, interrupted = asyncio.run(_run(session, config, key, logs))
     summary = workload.recorder.summary(time.monotonic())
     _show_summary(session.out, summary, workload)
     session.out.result(
@@ -143,15 +160,11 @@ def run(
 
 
 async def _run(
-    session: Session,
-    config: WorkloadConfig,
-    key: str,
-    acks: AckLog | None,
-    samples: SampleLog | None,
+    session: Session, config: WorkloadConfig, key: str, logs: _Logs
 ) -> tuple[Workload, bool]:
     """The workload after its end, and whether Ctrl-C ended it."""
     async with AsyncClient(session.routers()) as client:
-        workload = Workload(config, client, key, acks, samples)
+        workload = Workload(config, client, key, logs.acks, logs.samples, logs.history)
         interrupted = False
 
         def interrupt() -> None:
@@ -263,13 +276,16 @@ async def _verify(
 
 
 @contextlib.contextmanager
-def _logs(
-    ack_log: Path | None, samples: Path | None
-) -> Iterator[tuple[AckLog | None, SampleLog | None]]:
+def _logs(ack_log: Path | None, samples: Path | None, history: Path | None) -> Iterator[_Logs]:
+    logs = _Logs()
     with contextlib.ExitStack() as stack:
-        acks = sample_log = None
         if ack_log is not None:
-            acks = stack.enter_context(contextlib.closing(AckLog(ack_log)))
+            logs.acks = stack.enter_context(contextlib.closing(AckLog(ack_log)))
         if samples is not None:
-            sample_log = stack.enter_context(contextlib.closing(SampleLog(samples)))
-        yield acks, sample_log
+            logs.samples = stack.enter_context(contextlib.closing(SampleLog(samples)))
+        if history is not None:
+            # The table may have had items before.
+            log = HistoryLog(history, machine_clock(), Initial.ANYTHING)
+            stack.enter_context(contextlib.closing(log))
+            logs.history = HistoryRecorder(time.monotonic, log)
+        yield logs

@@ -20,9 +20,12 @@ class WriteName(NamedTuple):
 
 def make_item(key_attribute: str, key: str, name: WriteName, size: int) -> dict[str, Any]:
     """size: bytes of the payload, which follows from the name alone."""
-    stamp = f"{name.writer}:{name.sequence};"
-    data = (stamp * (size // len(stamp) + 1))[:size]
-    return {key_attribute: key, _WRITER: name.writer, _SEQUENCE: name.sequence, _DATA: data}
+    return {
+        key_attribute: key,
+        _WRITER: name.writer,
+        _SEQUENCE: name.sequence,
+        _DATA: _payload(name, size),
+    }
 
 
 def name_of(item: dict[str, Any]) -> WriteName | None:
@@ -33,6 +36,25 @@ def name_of(item: dict[str, Any]) -> WriteName | None:
         return None
 
 
+def value_of(item: dict[str, Any]) -> str:
+    """A short text that stands for the item in a history: different for different items."""
+    name = name_of(item)
+    data = item.get(_DATA)
+    if name is not None and isinstance(data, str) and data == _payload(name, len(data)):
+        return value_named(name)
+    return f"not of a workload: {xxh3_64_hexdigest(repr(sorted(item.items())).encode())}"
+
+
+def value_named(name: WriteName) -> str:
+    """What `value_of` says of the item that a write has made."""
+    return f"{name.writer}:{name.sequence}"
+
+
 def digest_of(item: dict[str, Any]) -> str:
     """Of the payload, 16 hexadecimal digits. A missing payload has one too."""
     return xxh3_64_hexdigest(str(item.get(_DATA, "")).encode())
+
+
+def _payload(name: WriteName, size: int) -> str:
+    stamp = f"{name.writer}:{name.sequence};"
+    return (stamp * (size // len(stamp) + 1))[:size]

@@ -8,12 +8,16 @@ import random
 import secrets
 import time
 from collections.abc import Awaitable
+from contextlib import AbstractContextManager
 
 from keyplane.client.aio import AsyncClient
+from keyplane.history.operation import Kind
+from keyplane.history.recorder import Answer
+from keyplane.history.recorder import Recorder as HistoryRecorder
 from keyplane.model.errors import KeyplaneError
 from keyplane.workload.acklog import AckLog, LoggedWrite
 from keyplane.workload.config import WorkloadConfig
-from keyplane.workload.items import WriteName, digest_of, make_item
+from keyplane.workload.items import WriteName, digest_of, make_item, value_named, value_of
 from keyplane.workload.keys import chooser, key_name
 from keyplane.workload.recorder import OK, Recorder
 from keyplane.workload.samples import SampleLog
@@ -33,6 +37,7 @@ class Workload:
         key_attribute: str,
         ack_log: AckLog | None = None,
         samples: SampleLog | None = None,
+        history: HistoryRecorder | None = None,
     ) -> None:
         """key_attribute: name of the table's partition key."""
         self._config = config
@@ -40,6 +45,7 @@ class Workload:
         self._key_attribute = key_attribute
         self._ack_log = ack_log
         self._samples = samples
+        self._history = history
         self._choose = chooser(config)
         self._writer = secrets.token_hex(4)
         self._sequence = 0
@@ -73,10 +79,12 @@ class Workload:
 
     async def _run_client(self, number: int) -> None:
         rng = random.Random(f"{self._config.seed}/{number}")
+        lane = f"{self._writer}/{number}"
         while (due := await self._next_due()) is not None:
             key = key_name(self._choose(rng))
             is_read = rng.random() < self._config.read_share
-            await self._timed(due, is_read, self._read(key) if is_read else self._write(key))
+            request = self._read(lane, key) if is_read else self._write(lane, key)
+            await self._timed(due, is_read, request)
 
     async def _next_due(self) -> float | None:
         """When the next request of any client is due, waiting for it; None when stopped."""
@@ -102,24 +110,29 @@ class Workload:
         if self._samples is not None:
             self._samples.append(due + self._wall_offset, latency_s, is_read, outcome)
 
-    async def _read(self, key: str) -> str:
+    async def _read(self, lane: str, key: str) -> str:
         expected = self._acknowledged.get(key, 0)
-        found = await self._client.get_versioned(
-            self._config.table,
-            {self._key_attribute: key},
-            consistent=True,
-            timeout_s=self._config.timeout_s,
-        )
+        with self._recorded(lane, key, Kind.READ) as answer:
+            found = await self._client.get_versioned(
+                self._config.table,
+                {self._key_attribute: key},
+                consistent=True,
+                timeout_s=self._config.timeout_s,
+            )
+            if found is not None and self._history is not None:
+                answer.value, answer.version = value_of(found.item), found.version
         version = 0 if found is None else found.version
         return OK if version >= expected else STALE_READ
 
-    async def _write(self, key: str) -> str:
+    async def _write(self, lane: str, key: str) -> str:
         self._sequence += 1
         name = WriteName(self._writer, self._sequence)
         item = make_item(self._key_attribute, key, name, self._config.item_bytes)
         table = self._config.table
         try:
-            version = await self._client.put_item(table, item, timeout_s=self._config.timeout_s)
+            with self._recorded(lane, key, Kind.PUT, value_named(name)) as answer:
+                version = await self._client.put_item(table, item, timeout_s=self._config.timeout_s)
+                answer.version = version
         except KeyplaneError as error:
             if not error.definite:
                 self.unknown_writes += 1
@@ -130,6 +143,13 @@ class Workload:
         if version > self._acknowledged.get(key, 0):
             self._acknowledged[key] = version
         return OK
+
+    def _recorded(
+        self, lane: str, key: str, kind: Kind, value: str | None = None
+    ) -> AbstractContextManager[Answer]:
+        if self._history is None:
+            return contextlib.nullcontext(Answer())
+        return self._history.call(lane, f"{self._config.table}/{key}", kind, value=value)
 
     def _log(self, write: LoggedWrite) -> None:
         if self._ack_log is not None:

@@ -46,6 +46,7 @@ def test_the_commands_are_these() -> None:
         *("route", "get", "put", "delete", "split", "merge", "move", "drain"),
         *("table create", "table list", "table describe", "table delete", "table partitions"),
         *("operation list", "operation show", "workload run", "workload verify"),
+        *("history check", "history show"),
         *("fault kill", "fault pause", "fault restart", "fault partition", "fault latency"),
         *("fault drop", "fault duplicate", "fault slow-disk", "fault full-disk", "fault list"),
         *("fault heal", "fault memds flush", "fault memds down", "fault memds stale"),
@@ -77,7 +78,7 @@ def test_every_example_is_one_the_command_would_take(path: tuple[str, ...]) -> N
             words = shlex.split(part.split("   ")[0])
             arguments = words[1 + len(path) :]
             if tuple(words[1 : 1 + len(path)]) == path and "..." not in words:
-                ALL[path].make_context("keyplane", arguments, resilient_parsing="acks" in text)
+                ALL[path].make_context("keyplane", arguments, resilient_parsing="jsonl" in text)
 
 
 def test_an_error_with_json_is_one_object_on_the_last_line_of_stdout(
