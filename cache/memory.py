@@ -27,6 +27,8 @@ class MemoryMemcached:
         delay_s: added to every answer.
         damage: what becomes of a value on its way to a reader.
     and two that are done rather than set: `flush`, and `freeze` with `thaw`.
+
+    flushes: how often it was emptied.
     """
 
     def __init__(self, name: str, marker: str) -> None:
@@ -35,6 +37,7 @@ class MemoryMemcached:
         self.down = False
         self.broken = False
         self.delay_s = 0.0
+        self.flushes = 0
         self.damage: Callable[[str, bytes], bytes] | None = None
         self._name = name
         self._marker = marker
@@ -49,6 +52,7 @@ class MemoryMemcached:
     def flush(self) -> None:
         """As `flush_all`, or a restart: everything is gone, the marker too."""
         self.values.clear()
+        self.flushes += 1
 
     def freeze(self) -> None:
         """From now on readers see what is here now, whatever is stored: a stale node."""

@@ -27,6 +27,9 @@ _SERVICE = "/keyplane.metadata.v1.MetadataService/"
 _TIMEOUT_S = 2.0
 _PAUSE_S = 0.5
 
+# Merges past this share are of partitions that the operator only takes for neighbours.
+_MISTAKEN = 0.85
+
 # Partitions narrower than this are not split further: a few dozen splits of one hash get there.
 _NARROW = 1 << 40
 
@@ -144,8 +147,11 @@ class Operator:
         self.ask("SplitPartition", request)
 
     def _merge(self, action: Action) -> None:
+        """Of neighbours; seldom of two that are none, which must be refused."""
         left = self._choose(action.first)
         right = self._after(left)
+        if left is not None and action.second > _MISTAKEN:
+            right = self._choose((action.second - _MISTAKEN) / (1 - _MISTAKEN), self._table(left))
         if left is not None and right is not None:
             request = pb.MergePartitionsRequest(
                 table=self._table(left),

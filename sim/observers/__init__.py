@@ -16,6 +16,7 @@ from sim.observers.no_backdoor import NoBackdoor
 from sim.observers.one_owner import OneOwner
 from sim.observers.operations import Operations
 from sim.observers.truth import Truth
+from sim.observers.whole_maps import WholeMaps
 from sim.world import World
 
 __all__ = ["ALL", "Observer"]
@@ -28,4 +29,5 @@ ALL: tuple[Callable[[World], Observer], ...] = (
     ConstantWork,
     Operations,
     Bounds,
+    WholeMaps,
 )

@@ -1,13 +1,20 @@
 """I3 and I5: what a router knows only ever gets newer, and never gets less.
 
 I3: its map version never falls, and it sends no request by a route that a storage node has told it
-is out of date. I5: a hash that it once had a route for has one until its table is deleted.
+is out of date. I5: a hash that it once had a route for has one until its table is deleted, and it
+never says of a table that there is none while there is.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from typing import Any
 
+from google.protobuf.message_factory import GetMessageClass
+
+from keyplane.data.v1 import data_pb2 as data
+from keyplane.model.errors import Reason
 from keyplane.model.partition import KEYSPACE_END, Partition
 from keyplane.route.v1 import route_pb2 as route
 from keyplane.storage.v1 import storage_pb2 as storage
@@ -15,6 +22,7 @@ from sim.network import SimCall
 from sim.observers.base import Observer
 from sim.observers.one_owner import EXECUTE
 from sim.process import SimProcess
+from sim.topology import METADATA
 from sim.world import World
 from wire.ports import Reply
 
@@ -22,6 +30,16 @@ from wire.ports import Reply
 # on each beat, by turns.
 _PROBES = tuple(range(0, KEYSPACE_END, KEYSPACE_END // 16))
 _TURNS = 4
+
+# A table that has been there for so long, in virtual seconds, no router takes for a missing one.
+_KNOWN_S = 5.0
+
+# What each method of the data service is asked with.
+_REQUESTS = {
+    f"/{service.full_name}/{method.name}": GetMessageClass(method.input_type)
+    for service in data.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
 
 
 @dataclass(slots=True)
@@ -39,6 +57,8 @@ class ForwardOnly(Observer):
         super().__init__(world)
         self._routers: dict[str, _Knowledge] = {}
         self._turn = 0
+        # When each table that is there was first seen.
+        self._since: dict[str, float] = {}
         world.on_birth.append(self._on_birth)
 
     def _on_birth(self, process: SimProcess) -> None:
@@ -55,6 +75,17 @@ class ForwardOnly(Observer):
                 partition = Partition.from_proto(message)
                 told = knowledge.told.setdefault(partition.table_id, {})
                 told[partition.partition_id, partition.epoch] = partition
+
+    def on_answer(self, call: SimCall, server: SimProcess, reply: Reply) -> None:
+        if reply.error is None or reply.error.reason is not Reason.TABLE_NOT_FOUND:
+            return
+        if call.method not in _REQUESTS:
+            return
+        for table in _tables_of(call):
+            if self.world.now - self._since.get(table, math.inf) > _KNOWN_S:
+                self.world.violate(
+                    "I5", f"{server.name} says of table {table!r} that there is none", server.name
+                )
 
     def on_send(self, call: SimCall) -> None:
         knowledge = self._routers.get(call.source.name)
@@ -80,6 +111,7 @@ class ForwardOnly(Observer):
                 )
 
     def beat(self) -> None:
+        self._note_tables()
         self._turn += 1
         probes = _PROBES[self._turn % _TURNS :: _TURNS]
         for name, router in self.world.routers.items():
@@ -101,6 +133,15 @@ class ForwardOnly(Observer):
                 if self._exists(table_name, knowledge.covered[table_name]):
                     self._lost(name, table_name)
                 del knowledge.covered[table_name]
+
+    def _note_tables(self) -> None:
+        if self.world.has_booted(METADATA) and self.world.metadata.core.ready:
+            by_name = self.world.metadata.core.catalog.by_name
+            self._since = {
+                name: self._since.get(name, self.world.now)
+                for name, record in by_name.items()
+                if record.active
+            }
 
     def _check_version(
         self, router: str, knowledge: _Knowledge, table: str, version: tuple[int, int]
@@ -129,6 +170,11 @@ class ForwardOnly(Observer):
             if found is not None and found.partition.partition_id == partition_id:
                 return found.partition
         return None
+
+
+def _tables_of(call: SimCall) -> list[str]:
+    request: Any = _REQUESTS[call.method].FromString(call.payload)
+    return [request.table] if hasattr(request, "table") else list(request.requests)
 
 
 def _hash_of(request: storage.ExecuteRequest) -> int | None:

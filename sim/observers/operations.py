@@ -17,12 +17,14 @@ class Operations(Observer):
     def __init__(self, world: World) -> None:
         super().__init__(world)
         self._ended: dict[str, Operation] = {}
-        self._makers: dict[int, str] = {}
+        # Operations by the request id that began them.
+        self._begun: dict[str, str] = {}
 
     def beat(self) -> None:
         if not self.world.has_booted(METADATA) or not self.world.metadata.core.ready:
             return
         for operation in self.world.metadata.core.catalog.operations.values():
+            self._check_begun(operation)
             if not operation.state.ended:
                 continue
             before = self._ended.setdefault(operation.operation_id, operation)
@@ -33,6 +35,20 @@ class Operations(Observer):
                     f" {operation.state.value} now",
                     operation.operation_id,
                 )
+
+    def _check_begun(self, operation: Operation) -> None:
+        """A request that is made again is the same operation."""
+        if not operation.request_id:
+            return
+        first = self._begun.setdefault(operation.request_id, operation.operation_id)
+        if first != operation.operation_id:
+            self.world.violate(
+                "I8",
+                f"request {operation.request_id} began operation {first}, and"
+                f" {operation.operation_id} too",
+                first,
+                operation.operation_id,
+            )
 
     def calm(self) -> None:
         catalog = self.world.metadata.core.catalog
