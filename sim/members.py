@@ -9,7 +9,6 @@ from typing import Protocol
 
 import structlog
 
-from cache.config import PublisherConfig
 from metadata.core import MetadataCore
 from metadata.memory import MemoryDatabase
 from router.core import RouterCore
@@ -18,7 +17,7 @@ from sim.ledger import SimLedger, Trouble
 from sim.network import SimNetwork, SimTransport
 from sim.process import SimProcess, address_of
 from sim.scheduler import Scheduler
-from sim.topology import CLUSTER, METADATA, Topology, storage_config
+from sim.topology import METADATA, Topology, storage_config
 from storage.memory import MemoryEngine
 from storage.node import StorageNode
 from wire.memory import MemoryDisk
@@ -144,7 +143,7 @@ class MetadataMember:
         self.ledger = SimLedger(process.clock, self.database.open(), rng, self.trouble)
         self.core = MetadataCore(
             parts.topology.metadata,
-            PublisherConfig(CLUSTER),
+            parts.topology.publisher,
             process.clock,
             parts.transport(process),
             process,

@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cache.config import ReaderConfig
+from cache.config import PublisherConfig, ReaderConfig
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from metadata.config import MetadataConfig
 from router.config import RouterConfig
@@ -60,6 +60,9 @@ class Topology:
     writes: WriteConfig = field(default_factory=WriteConfig)
     moves: MoveConfig = field(default_factory=MoveConfig)
     metadata: MetadataConfig = field(default_factory=MetadataConfig)
+    publisher: PublisherConfig = field(default_factory=lambda: PublisherConfig(CLUSTER))
+    # Seconds between a storage node's reports to MemDS.
+    report_s: float = 0.5
 
     def router_names(self) -> list[str]:
         return [f"router-{number}" for number in range(1, self.routers + 1)]
@@ -139,6 +142,13 @@ def draw_topology(rng: random.Random, base: Topology) -> Topology:
             node_silence_s=rng.choice([2.0, 5.0]),
             operations_driven_max=rng.choice([1, 4, 32]),
         ),
+        publisher=PublisherConfig(
+            CLUSTER,
+            beat_s=rng.choice([0.5, 1.0]),
+            value_slots=rng.choice([2, 16]),
+            page_slots=rng.choice([2, 256]),
+        ),
+        report_s=rng.choice([0.5, 1.0, 3.0]),
     )
 
 
@@ -149,6 +159,7 @@ def storage_config(topology: Topology, name: str, address: str, metadata: str) -
         address=address,
         zone=f"zone-{int(name.rpartition('-')[2]) % 3}",
         metadata_address=metadata,
+        report_s=topology.report_s,
         writes=topology.writes,
         moves=topology.moves,
     )

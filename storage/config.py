@@ -75,6 +75,9 @@ class StorageConfig:
     metadata_address: str = ""
     # Between heartbeats, and the deadline of each.
     heartbeat_s: float = 1.0
+    # Between reports to MemDS of what the node serves. Routers that boot without a map and without
+    # the control plane see it through them.
+    report_s: float = 0.5
     # Partitions in one heartbeat: the busiest, and a rotating slice of the others.
     heartbeat_loads_max: int = 1_000
     # Partitions that have left or were split: tombstones kept, in number. Routers that are behind

@@ -72,7 +72,11 @@ class StorageNode:
         self._heartbeat = Heartbeat(state)
         self._inventory = Inventory(state)
         self._reports = ReportPublisher(
-            PublisherConfig(config.cluster), clock, memds, metrics, self._inventory
+            PublisherConfig(config.cluster, beat_s=config.report_s),
+            clock,
+            memds,
+            metrics,
+            self._inventory,
         )
         self._timer: Timer | None = None
         self._beat_at = clock.now()
