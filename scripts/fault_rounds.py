@@ -46,7 +46,7 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/faults", description=__doc__)
-    parser.add_argument("--long", action="store_true", help="minutes for each scenario")
+    parser.add_argument("--long", action="store_true", help="up to two minutes for each scenario")
     parser.add_argument("--rounds", type=int, default=1, metavar="N", help="run all of it N times")
     parser.add_argument(
         "--seed", type=int, metavar="S", help="of the first round; later ones add 1"
