@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -80,7 +81,8 @@ def check(
     out.say(f"[{colour}]{finding.verdict.value}[/{colour}]")
     if finding.verdict is Verdict.VIOLATED:
         out.say(escape(render(finding)))
-        out.say(escape(f"all of it: keyplane history show {file} --key '{finding.key}'"))
+        words = ["keyplane", "history", "show", str(file), "--key", finding.key]
+        out.say(escape(f"all of it: {shlex.join(words)}"))
     else:
         out.say(escape(finding.message))
     out.result(

@@ -105,7 +105,7 @@ def _bar(operation: Operation, column: dict[float, int], width: int) -> str:
 
 
 def _seconds(seconds: float) -> str:
-    return "never" if seconds == math.inf else f"{seconds:.6f}".rstrip("0").rstrip(".")
+    return "never" if seconds == math.inf else f"{seconds:.6f}"
 
 
 def _short(value: str | None) -> str:

@@ -37,7 +37,16 @@ def shortest_window(
         for operation in failing
         if operation in hard or (operation.kind is Kind.PUT and operation.value in found)
     ]
-    return tuple(sorted(shown, key=lambda operation: operation.invoked_at))
+    # As they ended in the end: it is known by then, and only makes them harder to explain.
+    ended = {_name(operation): operation for operation in operations}
+    window = [ended[_name(operation)] for operation in shown]
+    return tuple(sorted(window, key=lambda operation: operation.invoked_at))
+
+
+def _name(operation: Operation) -> tuple[object, ...]:
+    # Reads are never weakened, only dropped; a write with this name is one and no other.
+    answer = None if operation.is_write else (operation.ended_at, operation.version)
+    return (operation.lane, operation.invoked_at, operation.kind, operation.value, answer)
 
 
 def _shortest_prefix(
