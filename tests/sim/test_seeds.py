@@ -4,6 +4,7 @@ bug, and for some that nobody has run before.
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterable
 
@@ -15,12 +16,15 @@ from sim.seeds import REGRESSIONS, fixed_seeds
 # Seeds that are new in every run, of the profile with everything in it.
 FRESH = 24
 
+# One worker of the tests takes one core; alone they may have all.
+WORKERS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 0
+
 
 def _violations(seeds: Iterable[tuple[str, int]]) -> list[str]:
     pairs = list(seeds)
     return [
         f"{result}\n    look closer: keyplane sim replay {seed} --profile {profile}"
-        for (profile, seed), result in zip(pairs, run_seeds(pairs), strict=True)
+        for (profile, seed), result in zip(pairs, run_seeds(pairs, WORKERS), strict=True)
         if not result.held
     ]
 
