@@ -62,7 +62,10 @@ class RunDirectory:
 
 
 def write_plan(path: Path, plan: Plan) -> None:
-    path.write_bytes(_PLAN.dump_json(plan, indent=2) + b"\n")
+    facts = _PLAN.dump_python(plan, mode="json")
+    # One plan, one file, whatever the order of its set.
+    facts["left_out"].sort()
+    path.write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def read_plan(path: Path) -> Plan:
