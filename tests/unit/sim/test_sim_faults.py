@@ -13,7 +13,6 @@ from keyplane.model.errors import KeyplaneError, Reason
 from sim import Scenario
 from wire.faults import Fault, FaultKind
 
-
 # Over as soon as they are done.
 MOMENTARY = {FaultKind.RESTART, FaultKind.MEMDS_FLUSH}
 
