@@ -7,17 +7,19 @@ idempotent by its operation id, so a caller that missed the answer simply asks a
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.partition import Partition
 from keyplane.storage.v1 import storage_pb2 as pb
 from storage.answer import Answer
-from storage.layout import item_range, progress_key, table_items
+from storage.layout import data_ranges, progress_key, table_data, token_range
 from storage.ownership import Holding, State
 from storage.records import Progress, delete_holding, put_holding, put_progress, put_table
 from storage.shard import Shard
 from storage.state import NodeState
+from storage.tokens import TokenMemory
 from storage.writes import Step
 from wire import crashpoints
 from wire.ports import Batch
@@ -102,7 +104,6 @@ class Changes:
                 step.apply()
                 for child in (left, right):
                     opened = state.shards[child.partition_id]
-                    opened.tokens = shard.tokens.copy()
                     opened.heat.inherit(shard.heat, child.start, child.end)
                 crashpoints.crashpoint("storage.split.persisted")
                 respond(left, right)()
@@ -146,7 +147,6 @@ class Changes:
             def apply() -> None:
                 step.apply()
                 opened = state.shards[merged.partition_id]
-                opened.tokens = left.tokens.union(right.tokens)
                 for shard in (left, right):
                     opened.heat.inherit(shard.heat, merged.start, merged.end)
                 crashpoints.crashpoint("storage.merge.persisted")
@@ -199,7 +199,7 @@ class Changes:
                 for holding in state.ownership
                 if holding.partition.table_id == request.table_id
             ]
-            batch = Batch(delete_ranges=[table_items(request.table_id)])
+            batch = Batch(delete_ranges=table_data(request.table_id))
             put_table(batch, table)
             for holding in dropped:
                 delete_holding(batch, holding.partition.partition_id)
@@ -234,10 +234,11 @@ class Changes:
             released = holding.become_released()
             batch = Batch(
                 delete_ranges=[
-                    item_range(partition.table_id, start, end)
+                    each
                     for start, end in state.ownership.gaps(
                         partition.table_id, partition.start, partition.end
                     )
+                    for each in data_ranges(partition.table_id, start, end)
                 ]
             )
             put_holding(batch, released)
@@ -268,13 +269,10 @@ class Changes:
                     Reason.ILLEGAL_TRANSITION,
                     f"partition id {heir.partition_id} is taken; ids are given out once",
                 )
-        retired = [
-            state.ownership.serving(parent.partition.partition_id).become_retired(
-                operation_id, tuple(heirs)
-            )
-            for parent in parents
-        ]
-        opened = [Holding.opened(heir, operation_id) for heir in heirs]
+        serving = [state.ownership.serving(each.partition.partition_id) for each in parents]
+        retired = [each.become_retired(operation_id, tuple(heirs)) for each in serving]
+        remembers_since = max(each.remembers_since for each in serving)
+        opened = [Holding.opened(heir, operation_id, remembers_since) for heir in heirs]
         most = state.config.tombstones_max
         forgotten = state.ownership.surplus_tombstones(most, arriving=len(parents))
         state.ownership.check([*retired, *opened], forgotten)
@@ -292,8 +290,11 @@ class Changes:
             state.ownership.install([*retired, *opened], forgotten)
             for parent in parents:
                 state.close_shard(parent.partition.partition_id)
+            tokens = reduce(TokenMemory.union, (parent.tokens for parent in parents))
             for holding in opened:
-                state.open_shard(holding, progress)
+                heir = holding.partition
+                span = token_range(heir.table_id, heir.start, heir.end)
+                state.open_shard(holding, progress, tokens.within(*span))
 
         return Step(batch, apply)
 

@@ -14,11 +14,9 @@ class WriteConfig:
     queue_bytes_max: int = 64 << 20
     # One group commit takes at most this many writes, so that no reply waits for a huge batch.
     batch_writes_max: int = 512
-    # Remembered write tokens on the whole node; each takes about 300 bytes.
+    # Remembered write tokens on the whole node; each takes about 400 bytes of memory. At 5,000
+    # writes/s they reach back 40 s, well past a retry after the loss of a router.
     tokens_max: int = 200_000
-    # No partition remembers more than this, however few there are. At 5,000 writes/s on one
-    # partition it is ten seconds, well past a retry after the loss of a router.
-    partition_tokens_max: int = 50_000
     # Older tokens are dropped: nobody retries for longer than the longest deadline (60 s).
     token_age_s: float = 120.0
     # While the device refuses writes, how often it is tried: doubling between these.

@@ -11,7 +11,7 @@ from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.limits import ITEM_BYTES_MAX
 from keyplane.storage.v1 import storage_pb2 as pb
-from storage.stored import CLIENT_ID_BYTES, StoredHeader, seal_item, token_key
+from storage.stored import CLIENT_ID_BYTES, StoredHeader, join_token, seal_item
 from storage.tokens import Remembered, TokenMemory
 
 # The router enforces DynamoDB's limit on an item's size; its encoding may be somewhat longer.
@@ -28,7 +28,7 @@ class Outcome(NamedTuple):
 
 
 def check_write(op: pb.WriteOp) -> bytes:
-    """The write's token as `token_key` joins it, empty without one.
+    """The write's token as `join_token` joins it, empty without one.
 
     Raises KeyplaneError: MALFORMED_REQUEST or ITEM_TOO_LARGE.
     """
@@ -44,26 +44,36 @@ def check_write(op: pb.WriteOp) -> bytes:
         raise KeyplaneError(
             Reason.MALFORMED_REQUEST, f"a token's client_id has {CLIENT_ID_BYTES} bytes"
         )
-    return token_key(op.token.client_id, op.token.sequence)
+    return join_token(op.token.client_id, op.token.sequence)
 
 
 def recall(
-    op: pb.WriteOp, token: bytes, stored: StoredHeader | None, memory: TokenMemory, now: float
+    op: pb.WriteOp,
+    token: bytes,
+    stored: StoredHeader | None,
+    remembered: Remembered | None,
+    memory: TokenMemory,
+    arrived_at: float,
 ) -> Remembered | None:
     """The answer of an earlier attempt of the same write, or None if there was none.
 
-    stored: of the item that is there.
+    stored: of the item that is there. remembered: under the token. arrived_at: when the request
+    did, which its age is of.
+
+    A first attempt that nothing explains is carried out, however far the memory reaches back. It
+    does not say how old it is, so refusing it would refuse every write of a node whose memory is
+    short. It can be a late copy of a write that was done and forgotten only if it lay unread in
+    some stopped process for longer than the memory reaches back.
 
     Raises KeyplaneError: CONDITION_FAILED if that was the answer, RETRY_NOT_COVERED when nobody can
     tell.
     """
-    remembered = memory.find(token)
     if remembered is not None:
         return repeat(remembered)
     if stored is not None and stored.token == token:
         # What was there before it is forgotten; the version it made is not.
-        return Remembered(now, stored.version, True)
-    if op.token.attempt == 0 or memory.covers(op.token.age_ms / 1000, now):
+        return Remembered(arrived_at, stored.version, True)
+    if op.token.attempt == 0 or memory.covers(op.token.age_ms / 1000, arrived_at):
         return None
     raise KeyplaneError(
         Reason.RETRY_NOT_COVERED,

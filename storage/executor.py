@@ -12,11 +12,11 @@ from keyplane.route.v1.route_pb2 import RouteHint
 from keyplane.storage.v1 import storage_pb2 as pb
 from storage import reads
 from storage.evaluate import check_write
+from storage.group import Write
 from storage.layout import item_key
 from storage.shard import Shard
 from storage.state import NodeState
 from storage.stored import HEADER_BYTES
-from storage.writes import Write
 from wire.ports import EngineError, Reply, ReplyFn, Request
 
 
@@ -41,10 +41,15 @@ class Executor:
         if kind is None:
             raise KeyplaneError(Reason.MALFORMED_REQUEST, "the request names no operation")
         self._requests.inc(kind)
-        self._execute(message, kind, request.deadline, reply)
+        self._execute(message, kind, self._state.clock.now(), request.deadline, reply)
 
     def _execute(
-        self, message: pb.ExecuteRequest, kind: str, deadline: float, reply: ReplyFn
+        self,
+        message: pb.ExecuteRequest,
+        kind: str,
+        arrived_at: float,
+        deadline: float,
+        reply: ReplyFn,
     ) -> None:
         if self._state.clock.now() >= deadline:
             raise KeyplaneError(Reason.DEADLINE_BEFORE_START, "the deadline passed on the way")
@@ -54,7 +59,7 @@ class Executor:
 
         def again() -> None:
             try:
-                self._execute(message, kind, deadline, reply)
+                self._execute(message, kind, arrived_at, deadline, reply)
             except KeyplaneError as error:
                 reply(Reply(error=error))
 
@@ -62,7 +67,7 @@ class Executor:
             if shard.gate is not None:
                 shard.gate.wait(deadline, again, reply)
             else:
-                self._enqueue(shard, message, kind, deadline, again, reply)
+                self._enqueue(shard, message, kind, arrived_at, deadline, again, reply)
         elif shard.gate is not None and shard.handed_over:
             # Until the point of no return nobody else can write, so reads are still true here.
             shard.gate.wait(deadline, again, reply)
@@ -95,6 +100,7 @@ class Executor:
         shard: Shard,
         message: pb.ExecuteRequest,
         kind: str,
+        arrived_at: float,
         deadline: float,
         again: Callable[[], None],
         reply: ReplyFn,
@@ -111,6 +117,7 @@ class Executor:
             [item_key(table_id, key.hash, key.encoded) for key in keys],
             [check_write(operation) for operation in operations],
             is_batch,
+            arrived_at,
             deadline,
             again,
             reply,

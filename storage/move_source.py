@@ -19,7 +19,8 @@ from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.partition import Partition
 from keyplane.model.retry import Backoff
 from keyplane.storage.v1 import storage_pb2 as pb
-from storage.move_stream import Chunk, MoveStream, milliseconds
+from storage.move_stream import Chunk, MoveStream
+from storage.move_tokens import milliseconds
 from storage.ownership import Move, State
 from storage.peer import Peer
 from storage.records import put_holding

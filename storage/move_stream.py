@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from keyplane.model.errors import Reason
 from keyplane.storage.v1 import storage_pb2 as pb
 from storage.digest import Digest
 from storage.layout import split_item_key
+from storage.move_tokens import to_wire
 from storage.shard import Shard, Tail
-from storage.stored import CLIENT_ID_BYTES
 from storage.tokens import Remembered
 from wire.ports import Engine, Snapshot
 
@@ -90,12 +89,12 @@ class MoveStream:
         if not taken:
             return None
         self._remembered_until = taken[-1][1].done_at
-        return Chunk(remembered=[_remembered(token, result, now) for token, result in taken])
+        return Chunk(remembered=[to_wire(key, result, now) for key, result in taken])
 
     def take_last_remembered(self, now: float) -> list[pb.RememberedWrite]:
         """Those that have come since, once no more can."""
         last = self._shard.tokens.since(self._remembered_until)
-        return [_remembered(token, result, now) for token, result in last]
+        return [to_wire(key, result, now) for key, result in last]
 
     def close(self) -> None:
         self._close_snapshot()
@@ -106,24 +105,6 @@ class MoveStream:
         if self._snapshot is not None:
             self._snapshot.close()
             self._snapshot = None
-
-
-def milliseconds(seconds: float) -> int:
-    """Rounded down; endless becomes the most that a field holds."""
-    return int(min(seconds * 1000, 2**63))
-
-
-def _remembered(token: bytes, result: Remembered, now: float) -> pb.RememberedWrite:
-    return pb.RememberedWrite(
-        client_id=token[:CLIENT_ID_BYTES],
-        sequence=int.from_bytes(token[CLIENT_ID_BYTES:], "big"),
-        result=pb.WriteResult(
-            version=result.version,
-            existed=result.existed,
-            reason=Reason.CONDITION_FAILED.name if result.refused else "",
-        ),
-        age_ms=milliseconds(now - result.done_at),
-    )
 
 
 def _entry(key: bytes, value: bytes | None) -> pb.StoredEntry:

@@ -7,7 +7,7 @@ so only its word (activate, abandon, or a later attempt) ends the wait.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -16,7 +16,8 @@ from keyplane.model.partition import Partition
 from keyplane.storage.v1 import storage_pb2 as pb
 from storage.answer import Answer
 from storage.digest import Digest
-from storage.layout import item_key, item_range
+from storage.layout import data_ranges, item_key
+from storage.move_tokens import from_wire
 from storage.ownership import Holding, Move, NodeRef, State
 from storage.records import (
     Progress,
@@ -27,7 +28,7 @@ from storage.records import (
     put_table,
 )
 from storage.state import NodeState
-from storage.stored import CLIENT_ID_BYTES, read_header, token_key
+from storage.stored import read_header
 from storage.tokens import Remembered, TokenMemory
 from storage.writes import Step
 from wire import crashpoints
@@ -44,8 +45,9 @@ class _Arrival:
     heard_at: float
     chunks: int = 0
     digest: Digest = field(default_factory=Digest)
-    # Tokens by when they were used on this node's clock, oldest first, until they are complete.
+    # Engine keys of tokens and results, oldest first, until they are complete.
     remembered: list[tuple[bytes, Remembered]] = field(default_factory=list)
+    all_remembered: bool = True
     tokens: TokenMemory | None = None
 
 
@@ -95,12 +97,14 @@ class MoveTarget:
             batch = Batch()
             digest = arrival.digest.copy()
             self._apply_entries(holding.partition, request, batch, digest)
+            remembered = self._remembered(holding.partition, request, batch)
 
             def apply() -> None:
                 arrival.heard_at = state.clock.now()
                 arrival.chunks = request.chunk
                 arrival.digest = digest
-                arrival.remembered += self._remembered(request.remembered)
+                arrival.remembered += remembered
+                arrival.all_remembered &= len(remembered) == len(request.remembered)
                 answer.ok(pb.ReceiveItemsResponse())
 
             return Step(batch, apply, sync=False)
@@ -125,18 +129,20 @@ class MoveTarget:
                     f"{digest.count} items arrived with digest {digest.to_bytes().hex()}, but"
                     f" {request.item_count} were sent with {request.digest.hex()}",
                 )
-            confirmed = holding.become_confirmed()
             batch = Batch()
+            last = self._remembered(holding.partition, request, batch)
+            covers_since = state.clock.now()
+            if arrival.all_remembered and len(last) == len(request.remembered):
+                covers_since -= request.memory_covers_ms / 1000
+            tokens = TokenMemory(covers_since, [*arrival.remembered, *last])
+            confirmed = holding.become_confirmed(state.tokens.stamp(covers_since))
             put_holding(batch, confirmed)
-            put_progress(
-                batch,
-                request.partition_id,
-                Progress(request.last_version, digest.count, digest.data_bytes),
-            )
+            progress = Progress(request.last_version, digest.count, digest.data_bytes)
+            put_progress(batch, request.partition_id, progress)
 
             def apply() -> None:
                 state.ownership.install([confirmed])
-                arrival.tokens = self._memory(arrival, request)
+                arrival.tokens, arrival.remembered = tokens, []
                 crashpoints.crashpoint("storage.move.confirmed")
                 answer.ok(pb.ConfirmMoveResponse())
 
@@ -160,6 +166,10 @@ class MoveTarget:
                 return Step(Batch(), lambda: answer.ok(response))
             if not _is_of(holding, request):
                 raise _foreign(request)
+            arrival = self._arrivals.get(request.partition_id)
+            tokens = arrival.tokens if arrival is not None else None
+            if tokens is None:
+                tokens = state.tokens.read(state.engine, holding)
             serving = holding.become_serving()
             progress = load_progress(state.engine, request.partition_id)
             batch = Batch()
@@ -167,8 +177,8 @@ class MoveTarget:
 
             def apply() -> None:
                 state.ownership.install([serving])
-                arrival = self._arrivals.pop(request.partition_id, None)
-                state.open_shard(serving, progress, arrival.tokens if arrival else None)
+                self._arrivals.pop(request.partition_id, None)
+                state.open_shard(serving, progress, tokens)
                 crashpoints.crashpoint("storage.move.activated")
                 answer.ok(response)
 
@@ -231,7 +241,7 @@ class MoveTarget:
         restored = [each.before for each in stale if each.before is not None]
         removed = sorted({*stale_ids} - {each.partition.partition_id for each in restored})
         state.ownership.check([incoming, *restored], removed)
-        batch = Batch(delete_ranges=[item_range(table_id, partition.start, partition.end)])
+        batch = Batch(delete_ranges=data_ranges(table_id, partition.start, partition.end))
         for each in stale:
             self._clear(batch, each, overlook=[partition_id, *stale_ids])
         put_holding(batch, incoming)
@@ -288,9 +298,7 @@ class MoveTarget:
             and other.partition.epoch < partition.epoch
         ]
 
-    def _arriving(
-        self, request: pb.ReceiveItemsRequest | pb.ConfirmMoveRequest
-    ) -> tuple[Holding, _Arrival]:
+    def _arriving(self, request: _Delivery) -> tuple[Holding, _Arrival]:
         holding = self._state.ownership.get(request.partition_id)
         arrival = self._arrivals.get(request.partition_id)
         if (
@@ -325,29 +333,13 @@ class MoveTarget:
             batch.writes[key] = value
 
     def _remembered(
-        self, writes: Iterable[pb.RememberedWrite]
-    ) -> Iterator[tuple[bytes, Remembered]]:
-        now = self._state.clock.now()
-        for write in writes:
-            if len(write.client_id) == CLIENT_ID_BYTES:
-                token = token_key(write.client_id, write.sequence)
-                done_at = now - write.age_ms / 1000
-                result = write.result
-                yield (
-                    token,
-                    Remembered(
-                        done_at, result.version, result.existed, refused=bool(result.reason)
-                    ),
-                )
-
-    def _memory(self, arrival: _Arrival, request: pb.ConfirmMoveRequest) -> TokenMemory:
-        """The source's memory, and since when it is complete."""
-        covers_since = self._state.clock.now() - request.memory_covers_ms / 1000
-        memory = TokenMemory(covers_since, self._state.token_budget)
-        for token, result in (*arrival.remembered, *self._remembered(request.remembered)):
-            memory.remember(token, result)
-        arrival.remembered = []
-        return memory
+        self, partition: Partition, request: _Delivery, batch: Batch
+    ) -> list[tuple[bytes, Remembered]]:
+        """What the source remembers, which goes to disk here too."""
+        found = from_wire(partition, request.remembered, self._state.clock.now())
+        for key, result in found:
+            self._state.tokens.put(batch, key, result)
+        return found
 
     def _forget(self, holding: Holding, then: Callable[[], None]) -> Step:
         partition_id = holding.partition.partition_id
@@ -376,15 +368,15 @@ class MoveTarget:
         gaps = self._state.ownership.gaps(
             partition.table_id, partition.start, partition.end, overlook
         )
-        batch.delete_ranges += [item_range(partition.table_id, start, end) for start, end in gaps]
+        for start, end in gaps:
+            batch.delete_ranges += data_ranges(partition.table_id, start, end)
         delete_holding(batch, partition.partition_id)
         if holding.before is not None:
             put_holding(batch, holding.before)
 
 
-_Attempt: TypeAlias = (
-    pb.ReceiveItemsRequest | pb.ConfirmMoveRequest | pb.ActivateMoveRequest | pb.AbandonMoveRequest
-)
+_Delivery: TypeAlias = pb.ReceiveItemsRequest | pb.ConfirmMoveRequest
+_Attempt: TypeAlias = _Delivery | pb.ActivateMoveRequest | pb.AbandonMoveRequest
 
 
 def _is_of(holding: Holding, request: _Attempt) -> bool:

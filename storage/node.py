@@ -16,15 +16,26 @@ from storage.heartbeat import Heartbeat
 from storage.inventory import Inventory
 from storage.move_target import MoveTarget
 from storage.moves import Moves
-from storage.ownership import NodeRef, OwnershipTable, State
-from storage.records import check_node, load_holdings, load_progress, load_tables, put_node
+from storage.ownership import NodeRef, OwnershipTable
+from storage.records import (
+    FORMAT,
+    TOKENS_FORMAT,
+    check_node,
+    load_holdings,
+    load_progress,
+    load_tables,
+    put_node,
+)
 from storage.service import OWNERSHIP_SERVICE, STORAGE_SERVICE, TRANSFER_SERVICE, Registrar
 from storage.state import Log, NodeState
 from storage.suggest import SplitAdvisor
-from storage.tokens import TokenBudget
+from storage.token_store import TokenStore
 from storage.writes import Step, WriteQueue
 from wire.metrics import Metrics
 from wire.ports import Batch, Clock, Engine, MemdsNode, Rng, Server, Timer, Transport
+
+# Forgotten write tokens that a beat deletes from disk: a millisecond's work.
+SWEPT_TOKENS_MAX = 500
 
 
 class StorageNode:
@@ -49,23 +60,23 @@ class StorageNode:
         that this node cannot or must not use.
         """
         node = NodeRef(config.node_id, config.address, config.zone)
-        known = check_node(engine, config.node_id, config.cluster)
+        data_format = check_node(engine, config.node_id, config.cluster)
+        tokens = TokenStore(config.writes, clock)
         self.state = state = NodeState(
             config,
             clock,
             transport,
             engine,
-            WriteQueue(config.writes, clock, engine, metrics),
+            WriteQueue(config.writes, clock, engine, metrics, tokens),
             metrics,
             rng,
             log,
             OwnershipTable(node),
-            clock.now(),
-            TokenBudget(config.writes.tokens_max, config.writes.partition_tokens_max),
+            tokens,
         )
-        self._load()
-        if not known:
-            self._introduce()
+        self._load(data_format)
+        if data_format != FORMAT:
+            self._introduce(data_format)
         self._moves = Moves(state)
         self._target = MoveTarget(state)
         self._counter = ItemCounter(state)
@@ -91,6 +102,7 @@ class StorageNode:
             "Items in them, as far as counted",
             lambda: sum(shard.items for shard in state.shards.values() if shard.counted),
         )
+        metrics.gauge("storage_tokens", "Write tokens that are remembered", lambda: len(tokens))
 
     def start(self) -> None:
         self._started = True
@@ -135,21 +147,26 @@ class StorageNode:
 
     # --- Parts ---------------------------------------------------------------------------------
 
-    def _load(self) -> None:
+    def _load(self, data_format: int) -> None:
         state = self.state
         state.tables.update((table.table_id, table) for table in load_tables(state.engine))
         holdings = load_holdings(state.engine)
         state.ownership.install(holdings)
+        complete = data_format == 0 or data_format >= TOKENS_FORMAT
+        memories = state.tokens.load(state.engine, holdings, complete)
         for holding in holdings:
-            if holding.state in (State.SERVING, State.HANDOVER):
-                progress = load_progress(state.engine, holding.partition.partition_id)
-                state.open_shard(holding, progress)
+            partition_id = holding.partition.partition_id
+            if partition_id in memories:
+                progress = load_progress(state.engine, partition_id)
+                state.open_shard(holding, progress, memories[partition_id])
 
-    def _introduce(self) -> None:
-        """Marks new data as this node's."""
+    def _introduce(self, data_format: int) -> None:
+        """Marks data as this node's, and as written by this build."""
         config = self.state.config
         batch = Batch()
         put_node(batch, config.node_id, config.cluster)
+        if data_format:
+            self.state.tokens.put_limit(batch)
 
         def refused(error: KeyplaneError) -> None:
             self.state.log.warning("cannot write to disk", error=str(error))
@@ -161,14 +178,26 @@ class StorageNode:
         self._timer = state.clock.call_later(state.config.heartbeat_s, self._beat)
         now = state.clock.now()
         elapsed_s, self._beat_at = now - self._beat_at, now
-        oldest = now - state.config.writes.token_age_s
         for shard in state.shards.values():
             if elapsed_s > 0:
                 shard.heat.beat(elapsed_s)
-            shard.tokens.forget_before(oldest)
+        self._sweep_tokens()
         self._target.forget_idle()
         self._counter.look()
         self._heartbeat.beat()
+
+    def _sweep_tokens(self) -> None:
+        """Forgets old write tokens, and deletes some from disk where no writes do it by the way."""
+        tokens = self.state.tokens
+        tokens.forget_old()
+
+        def plan() -> Step:
+            batch = Batch()
+            swept = tokens.sweep(batch, SWEPT_TOKENS_MAX)
+            return Step(batch, lambda: tokens.swept(swept), sync=False)
+
+        if tokens.forgotten:
+            self.state.queue.change(plan, lambda _: None)
 
     def _register(self, to: Registrar) -> None:
         changes, moves, target = Changes(self.state), self._moves, self._target

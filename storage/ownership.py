@@ -88,6 +88,8 @@ class Holding:
     successors, nodes: of RETIRED, who serves its hashes since, and where those nodes are.
     before: of INCOMING and CONFIRMED, the tombstone to return to if the move is abandoned.
     released: of RETIRED, that it has no data here: deleted after a move, or its successors' own.
+    remembers_since: the running time (see `storage.token_store`) since when the remembered write
+        tokens of its hashes are complete, but for those that this node has forgotten.
     """
 
     partition: Partition
@@ -98,6 +100,7 @@ class Holding:
     move: Move | None = None
     before: Holding | None = None
     released: bool = False
+    remembers_since: float = float("-inf")
 
     @property
     def live(self) -> bool:
@@ -108,9 +111,14 @@ class Holding:
         return self.state in (State.INCOMING, State.CONFIRMED)
 
     @classmethod
-    def opened(cls, partition: Partition, operation_id: str) -> Holding:
+    def opened(
+        cls,
+        partition: Partition,
+        operation_id: str,
+        remembers_since: float = float("-inf"),
+    ) -> Holding:
         """A new partition, which starts empty, or with the items of those it replaces."""
-        return cls(partition, State.SERVING, operation_id)
+        return cls(partition, State.SERVING, operation_id, remembers_since=remembers_since)
 
     @classmethod
     def incoming(cls, partition: Partition, move: Move, before: Holding | None) -> Holding:
@@ -150,9 +158,9 @@ class Holding:
             released=move is None,
         )
 
-    def become_confirmed(self) -> Holding:
+    def become_confirmed(self, remembers_since: float) -> Holding:
         self._require(State.INCOMING, into="be confirmed")
-        return replace(self, state=State.CONFIRMED)
+        return replace(self, state=State.CONFIRMED, remembers_since=remembers_since)
 
     def become_serving(self) -> Holding:
         self._require(State.CONFIRMED, into="serve")

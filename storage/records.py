@@ -6,6 +6,7 @@ progress, which goes into every batch of writes and is therefore packed by hand.
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from typing import TypeVar
@@ -28,7 +29,10 @@ from storage.ownership import Holding, Move, NodeRef, State
 from wire.ports import Batch, Engine
 
 # Of everything in a data directory. A build refuses directories with a higher number.
-FORMAT = 1
+FORMAT = 2
+# Since this one every write leaves its token. Builds before it must not go on with the data: they
+# would leave a gap that nobody knew of.
+TOKENS_FORMAT = 2
 
 _STATES = {
     State.SERVING: pb.HOLDING_STATE_SERVING,
@@ -86,14 +90,14 @@ def put_node(batch: Batch, node_id: str, cluster: str) -> None:
     batch.writes[NODE_RECORD] = record.SerializeToString(deterministic=True)
 
 
-def check_node(engine: Engine, node_id: str, cluster: str) -> bool:
-    """Whether the data is this node's; False for none at all.
+def check_node(engine: Engine, node_id: str, cluster: str) -> int:
+    """Format of the data; 0 for none at all.
 
     Raises KeyplaneError: FOREIGN_FORMAT, or INVALID_ARGUMENT for the data of another node.
     """
     value = engine.get(NODE_RECORD)
     if value is None:
-        return False
+        return 0
     record = _parse(pb.NodeRecord, value, "node record")
     if record.format > FORMAT:
         raise KeyplaneError(
@@ -108,7 +112,7 @@ def check_node(engine: Engine, node_id: str, cluster: str) -> bool:
             f" {record.cluster!r}, not to {node_id!r} of {cluster!r}:"
             " start with its own --node-id and --cluster, or with an empty --data-dir",
         )
-    return True
+    return record.format
 
 
 def load_tables(engine: Engine) -> list[catalog.Table]:
@@ -153,6 +157,7 @@ def _holding_to_proto(holding: Holding) -> pb.PartitionRecord:
         move=None if move is None else _move_to_proto(move),
         before=None if holding.before is None else _holding_to_proto(holding.before),
         released=holding.released,
+        remembers_since=None if math.isinf(holding.remembers_since) else holding.remembers_since,
     )
 
 
@@ -169,6 +174,9 @@ def _holding_from_proto(record: pb.PartitionRecord) -> Holding:
         move=_move_from_proto(record.move) if record.HasField("move") else None,
         before=_holding_from_proto(record.before) if record.HasField("before") else None,
         released=record.released,
+        remembers_since=(
+            record.remembers_since if record.HasField("remembers_since") else float("-inf")
+        ),
     )
 
 

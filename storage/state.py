@@ -13,7 +13,8 @@ from storage.heat import Heat
 from storage.ownership import Holding, NodeRef, OwnershipTable, State
 from storage.records import Progress
 from storage.shard import Shard
-from storage.tokens import TokenBudget, TokenMemory
+from storage.token_store import TokenStore
+from storage.tokens import TokenMemory
 from storage.writes import WriteQueue
 from wire.metrics import Metrics
 from wire.ports import Clock, Engine, Rng, Transport
@@ -42,9 +43,7 @@ class NodeState:
     rng: Rng
     log: Log
     ownership: OwnershipTable
-    # When this process began to remember tokens.
-    started_at: float
-    token_budget: TokenBudget
+    tokens: TokenStore
     tables: dict[int, catalog.Table] = field(default_factory=dict)
     shards: dict[int, Shard] = field(default_factory=dict)
     # Rises with every change of what is served.
@@ -67,16 +66,12 @@ class NodeState:
         self.ownership.serving(partition_id)
         return self.shards[partition_id]
 
-    def open_shard(
-        self, holding: Holding, progress: Progress, tokens: TokenMemory | None = None
-    ) -> Shard:
-        """Starts to serve a holding. Without `tokens` the memory covers nothing before the start of
-        the process.
-        """
+    def open_shard(self, holding: Holding, progress: Progress, tokens: TokenMemory) -> Shard:
+        """Starts to serve a holding."""
         shard = Shard(
             holding.partition,
             self.tables[holding.partition.table_id],
-            tokens if tokens is not None else TokenMemory(self.started_at, self.token_budget),
+            tokens,
             Heat(self.rng),
             progress.version,
             progress.items,
@@ -87,7 +82,8 @@ class NodeState:
             shard.gate = self.closed_gate()
             shard.handed_over = True
         self.shards[holding.partition.partition_id] = shard
-        self._changed()
+        self.tokens.adopt(tokens)
+        self.generation += 1
         return shard
 
     def close_shard(self, partition_id: int) -> Shard:
@@ -97,12 +93,9 @@ class NodeState:
         gate, shard.gate = shard.gate, None
         if gate is not None:
             gate.open()
-        self._changed()
-        return shard
-
-    def _changed(self) -> None:
+        self.tokens.release(shard.tokens)
         self.generation += 1
-        self.token_budget.share_among(len(self.shards))
+        return shard
 
     def closed_gate(self) -> Gate:
         moves = self.config.moves
@@ -110,4 +103,4 @@ class NodeState:
 
     def empty_memory(self) -> TokenMemory:
         """For a partition that has just been created: nothing was ever written to it."""
-        return TokenMemory(float("-inf"), self.token_budget)
+        return TokenMemory(float("-inf"))

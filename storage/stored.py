@@ -24,19 +24,19 @@ CLIENT_ID_BYTES = 16
 
 
 class StoredHeader(NamedTuple):
-    """token: client id and sequence number as `token_key` joins them; empty without one."""
+    """token: client id and sequence number as `join_token` joins them; empty without one."""
 
     version: int
     token: bytes
 
 
-def token_key(client_id: bytes, sequence: int) -> bytes:
+def join_token(client_id: bytes, sequence: int) -> bytes:
     """A write token as one value, equal exactly for attempts of one write."""
     return client_id + sequence.to_bytes(8, "big")
 
 
 def seal_item(version: int, token: bytes, item: bytes) -> bytes:
-    """token: of `token_key`, or empty."""
+    """token: of `join_token`, or empty."""
     if not token:
         return _HEADER.pack(_FORMAT, version, _NO_CLIENT, 0, 0) + item
     sequence = int.from_bytes(token[CLIENT_ID_BYTES:], "big")
@@ -53,7 +53,7 @@ def read_header(value: bytes) -> StoredHeader:
             Reason.FOREIGN_FORMAT,
             f"a stored item has format {format_}; this build reads {_FORMAT}",
         )
-    return StoredHeader(version, token_key(client_id, sequence) if flags & _HAS_TOKEN else b"")
+    return StoredHeader(version, join_token(client_id, sequence) if flags & _HAS_TOKEN else b"")
 
 
 def item_of(value: bytes) -> bytes:

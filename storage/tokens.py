@@ -1,21 +1,22 @@
 """What a partition remembers of recent writes, so that a retry is not done twice.
 
-The memory is bounded in number and age. It knows since when it is complete: of anything tried after
-that moment and not in it nothing was done. A retry that was first tried before that moment can be
-neither recognized nor ruled out.
+It knows since when it is complete: of anything tried after that moment and not in it nothing was
+done. A retry that was first tried before that moment can be neither recognized nor ruled out. How
+far back memories reach, and how they outlive the process, is the business of `storage.token_store`.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from heapq import merge as merge_sorted
 from itertools import takewhile
 from typing import NamedTuple
 
-# Clocks of client and node run at their own rates, and a retry is on its way for a while: it must
-# be this much younger than the memory before its absence proves anything.
-COVER_MARGIN_S = 1.0
+# Ages are as old as the message that carries them, and clocks run at their own rates. A retry must
+# be this much younger than the memory before its absence proves anything: longer than any message
+# is on its way whose caller still waits (the SDK gives a router 2.5 s).
+COVER_MARGIN_S = 5.0
 
 
 class Remembered(NamedTuple):
@@ -31,32 +32,17 @@ class Remembered(NamedTuple):
     refused: bool = False
 
 
-class TokenBudget:
-    """Shares a bound on remembered tokens equally among the partitions of a node.
-
-    A memory that is over its share because others have come gives it up with its next write.
-    """
-
-    __slots__ = ("_each_max", "_total", "each")
-
-    def __init__(self, total: int, each_max: int) -> None:
-        self._total = total
-        self._each_max = each_max
-        self.each = each_max
-
-    def share_among(self, partitions: int) -> None:
-        self.each = max(1, min(self._each_max, self._total // max(1, partitions)))
-
-
 class TokenMemory:
-    """Tokens (see `stored.token_key`) to results, oldest first."""
+    """Engine keys of tokens (see `layout.token_key`) to results, oldest first."""
 
-    __slots__ = ("_budget", "_covers_since", "_entries")
+    __slots__ = ("_covers_since", "_entries")
 
-    def __init__(self, covers_since: float, budget: TokenBudget) -> None:
+    def __init__(
+        self, covers_since: float, entries: Iterable[tuple[bytes, Remembered]] = ()
+    ) -> None:
+        """entries: oldest first."""
         self._covers_since = covers_since
-        self._entries: OrderedDict[bytes, Remembered] = OrderedDict()
-        self._budget = budget
+        self._entries: OrderedDict[bytes, Remembered] = OrderedDict(entries)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -68,39 +54,41 @@ class TokenMemory:
     def covers_since(self) -> float:
         return self._covers_since
 
-    def find(self, token: bytes) -> Remembered | None:
-        return self._entries.get(token)
+    def find(self, key: bytes) -> Remembered | None:
+        return self._entries.get(key)
 
     def covers(self, age_s: float, now: float) -> bool:
         """Whether a write first tried `age_s` ago would be in here if it had been done."""
         return now - age_s - COVER_MARGIN_S > self._covers_since
 
-    def remember(self, token: bytes, result: Remembered) -> None:
+    def remember(self, key: bytes, result: Remembered) -> None:
         """Results come in the order of their times."""
-        self._entries[token] = result
-        if len(self._entries) > self._budget.each:
-            self._shrink()
+        self._entries[key] = result
 
-    def forget_before(self, when: float) -> None:
-        """Drops what was done before `when`."""
+    def forget(self, until: float) -> list[bytes]:
+        """Drops what was done until then, and returns its keys."""
+        self._covers_since = max(self._covers_since, until)
         entries = self._entries
-        while entries and next(iter(entries.values())).done_at < when:
-            entries.popitem(last=False)
-        self._covers_since = max(self._covers_since, when)
+        keys = []
+        while entries and next(iter(entries.values())).done_at <= until:
+            keys.append(entries.popitem(last=False)[0])
+        return keys
 
-    def copy(self) -> TokenMemory:
-        """For a child of a split: either child may see the retry."""
-        twin = TokenMemory(self._covers_since, self._budget)
-        twin._entries.update(self._entries)
-        return twin
+    def times(self) -> Iterator[float]:
+        """When each of them was done, in order."""
+        return (result.done_at for result in self._entries.values())
+
+    def within(self, low: bytes, high: bytes) -> TokenMemory:
+        """The part of a half-open range of keys, for a child of a split."""
+        inside = (entry for entry in self._entries.items() if low <= entry[0] < high)
+        return TokenMemory(self._covers_since, inside)
 
     def union(self, other: TokenMemory) -> TokenMemory:
         """For a merge: complete only since both were."""
-        joined = TokenMemory(max(self._covers_since, other._covers_since), self._budget)
-        for token, result in merge_sorted(self, other, key=lambda entry: entry[1].done_at):
-            joined._entries[token] = result
-        joined._shrink()
-        return joined
+        return TokenMemory(
+            max(self._covers_since, other._covers_since),
+            merge_sorted(self, other, key=lambda entry: entry[1].done_at),
+        )
 
     def since(self, when: float) -> list[tuple[bytes, Remembered]]:
         """What was done at `when` or later, oldest first."""
@@ -109,8 +97,3 @@ class TokenMemory:
         )
         found.reverse()
         return found
-
-    def _shrink(self) -> None:
-        while len(self._entries) > self._budget.each:
-            _, oldest = self._entries.popitem(last=False)
-            self._covers_since = max(self._covers_since, oldest.done_at)

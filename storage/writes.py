@@ -17,20 +17,21 @@ batch cannot come back, and what could not be acknowledged has certainly not bee
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.storage.v1 import storage_pb2 as pb
 from storage.config import WriteConfig
-from storage.evaluate import carry_out, recall, repeat
-from storage.layout import progress_key
-from storage.records import encode_progress
-from storage.shard import Shard, TailEntry
+from storage.evaluate import carry_out, recall
+from storage.group import Group, Write
+from storage.layout import token_key
+from storage.shard import TailEntry
 from storage.stored import read_header
+from storage.token_store import TokenStore
 from storage.tokens import Remembered
 from wire.metrics import Metrics
-from wire.ports import Batch, Clock, Engine, EngineError, Reply, ReplyFn
+from wire.ports import Batch, Clock, Engine, EngineError, Reply
 
 # Suggested to callers refused because the queue is full: about the time it takes to work off half.
 OVERLOADED_RETRY_S = 0.025
@@ -52,50 +53,24 @@ class Step:
 
 
 @dataclass(slots=True)
-class Write:
-    """One request to write: one operation, or a batch of them.
-
-    keys, tokens: engine key and token of each operation.
-    divert: called instead of evaluating if the shard is no longer open for writes at its turn.
-    """
-
-    shard: Shard
-    operations: Sequence[pb.WriteOp]
-    keys: Sequence[bytes]
-    tokens: Sequence[bytes]
-    is_batch: bool
-    deadline: float
-    divert: Callable[[], None]
-    reply: ReplyFn
-    data_bytes: int = 0
-    results: list[pb.WriteResult] = field(default_factory=list)
-    error: KeyplaneError | None = None
-
-
-@dataclass(slots=True)
 class _Change:
     plan: Callable[[], Step]
     refused: Callable[[KeyplaneError], None]
 
 
-@dataclass(slots=True)
-class _Group:
-    """A group commit in the making, and what memory must learn once it is durable."""
-
-    batch: Batch = field(default_factory=Batch)
-    writes: list[Write] = field(default_factory=list)
-    remembered: dict[tuple[Shard, bytes], Remembered] = field(default_factory=dict)
-    changes: list[tuple[Shard, TailEntry]] = field(default_factory=list)
-    # Items and bytes by which a shard has grown.
-    growth: dict[Shard, tuple[int, int]] = field(default_factory=dict)
-    sync: bool = False
-
-
 class WriteQueue:
-    def __init__(self, config: WriteConfig, clock: Clock, engine: Engine, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        config: WriteConfig,
+        clock: Clock,
+        engine: Engine,
+        metrics: Metrics,
+        tokens: TokenStore,
+    ) -> None:
         self._config = config
         self._clock = clock
         self._engine = engine
+        self._tokens = tokens
         self._queue: deque[Write | _Change] = deque()
         self._queued_writes = 0
         self._queued_bytes = 0
@@ -215,7 +190,7 @@ class WriteQueue:
     # --- Writes --------------------------------------------------------------------------------
 
     def _commit_group(self) -> None:
-        group = _Group()
+        group = Group(self._tokens)
         size = 0
         while self._queue and size < self._config.batch_writes_max:
             write = self._queue[0]
@@ -227,26 +202,22 @@ class WriteQueue:
             size += len(write.operations)
             self._evaluate(write, group)
         if not group.batch:
-            _learn(group)
-            _answer(group, None)
+            group.answer()
             return
-        for shard, (items, data_bytes) in group.growth.items():
-            group.batch.writes[progress_key(shard.partition.partition_id)] = encode_progress(
-                shard.version, shard.items + items, shard.data_bytes + data_bytes, shard.counted
-            )
+        group.close()
         self._group_sizes.observe(size)
 
         def committed(error: EngineError | None) -> None:
             if error is None:
-                _learn(group)
-                _answer(group, None)
+                group.learn()
+                group.answer()
             else:
                 self._fail(group.batch, error)
-                _answer(group, _write_error(error))
+                group.answer(_write_error(error))
 
         self._commit(group.batch, group.sync, committed)
 
-    def _evaluate(self, write: Write, group: _Group) -> None:
+    def _evaluate(self, write: Write, group: Group) -> None:
         shard = write.shard
         if shard.retired or shard.gate is not None:
             write.divert()
@@ -261,7 +232,7 @@ class WriteQueue:
         group.writes.append(write)
         for operation, key, token in zip(write.operations, write.keys, write.tokens, strict=True):
             try:
-                result = self._evaluate_one(shard, operation, key, token, group, now)
+                result = self._evaluate_one(write, operation, key, token, group, now)
             except KeyplaneError as error:
                 write.error = error
                 result = pb.WriteResult(reason=error.reason.name)
@@ -272,42 +243,36 @@ class WriteQueue:
 
     def _evaluate_one(
         self,
-        shard: Shard,
+        write: Write,
         operation: pb.WriteOp,
         key: bytes,
         token: bytes,
-        group: _Group,
+        group: Group,
         now: float,
     ) -> pb.WriteResult:
+        shard = write.shard
         writes = group.batch.writes
         current = writes[key] if key in writes else self._engine.get(key)
         stored = None if current is None else read_header(current)
+        name = token_key(key, token)
         if token:
-            before = group.remembered.get((shard, token))
-            if before is not None:
-                repeat(before)
-            else:
-                before = recall(operation, token, stored, shard.tokens, now)
+            remembered = group.recall(shard, name)
+            before = recall(operation, token, stored, remembered, shard.tokens, write.arrived_at)
             if before is not None:
                 return pb.WriteResult(version=before.version, existed=before.existed)
+        # A refusal must outlive whatever a late copy of it may find.
+        group.sync = group.sync or shard.synced
         try:
             outcome = carry_out(operation, token, stored, shard.version + 1)
         except KeyplaneError:
             if token:
-                group.remembered[shard, token] = Remembered(now, 0, False, refused=True)
+                group.remember(shard, name, Remembered(now, 0, False, refused=True))
             raise
         if outcome.changed:
             shard.version += 1
-            writes[key] = outcome.value
-            group.changes.append((shard, TailEntry(key, current, outcome.value)))
-            items, data_bytes = group.growth.get(shard, (0, 0))
-            group.growth[shard] = (
-                items + (outcome.value is not None) - (current is not None),
-                data_bytes + _entry_bytes(key, outcome.value) - _entry_bytes(key, current),
-            )
-            group.sync = group.sync or shard.synced
+            group.change(shard, TailEntry(key, current, outcome.value))
         if token:
-            group.remembered[shard, token] = Remembered(now, outcome.version, outcome.existed)
+            group.remember(shard, name, Remembered(now, outcome.version, outcome.existed))
         return pb.WriteResult(version=outcome.version, existed=outcome.existed)
 
     # --- Commits -------------------------------------------------------------------------------
@@ -369,36 +334,6 @@ class WriteQueue:
                 entry.refused(error)
             else:
                 entry.reply(Reply(error=error))
-
-
-def _learn(group: _Group) -> None:
-    for (shard, token), result in group.remembered.items():
-        shard.tokens.remember(token, result)
-    for shard, (items, data_bytes) in group.growth.items():
-        shard.items += items
-        shard.data_bytes += data_bytes
-    for shard, entry in group.changes:
-        if shard.tail is not None:
-            shard.tail.append(entry)
-
-
-def _answer(group: _Group, error: KeyplaneError | None) -> None:
-    for write in group.writes:
-        if error is not None:
-            write.reply(Reply(error=error))
-        elif write.is_batch:
-            result = pb.BatchWriteResult(results=write.results)
-            answer = pb.ExecuteResponse(batch_write=result)
-            write.reply(Reply(answer.SerializeToString()))
-        elif write.error is not None:
-            write.reply(Reply(error=write.error))
-        else:
-            answer = pb.ExecuteResponse(write=write.results[0])
-            write.reply(Reply(answer.SerializeToString()))
-
-
-def _entry_bytes(key: bytes, value: bytes | None) -> int:
-    return 0 if value is None else len(key) + len(value)
 
 
 def _write_error(error: EngineError) -> KeyplaneError:

@@ -112,7 +112,7 @@ MOVES: tuple[Mutant, ...] = (
         (
             Edit(
                 MoveTarget._make_room,
-                "Batch(delete_ranges=[item_range(table_id, partition.start, partition.end)])",
+                "Batch(delete_ranges=data_ranges(table_id, partition.start, partition.end))",
                 "Batch()",
             ),
         ),
@@ -161,9 +161,9 @@ MOVES: tuple[Mutant, ...] = (
         ("I2",),
         (
             Edit(
-                MoveTarget._memory,
-                "memory.remember(token, result)",
-                "pass",
+                MoveTarget.confirm,
+                "[*arrival.remembered, *last]",
+                "()",
             ),
         ),
     ),

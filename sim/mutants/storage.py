@@ -6,10 +6,10 @@ from metadata.kinds import merge as merge_kind
 from metadata.kinds import split as split_kind
 from sim.mutants.mutant import Mutant
 from sim.mutants.patch import Edit
-from storage import writes
 from storage.changes import Changes
 from storage.executor import Executor
 from storage.gate import Gate
+from storage.group import Group
 from storage.heartbeat import Heartbeat
 from storage.writes import WriteQueue
 
@@ -34,8 +34,8 @@ WRITES: tuple[Mutant, ...] = (
             Edit(
                 WriteQueue._commit_group,
                 "self._commit(group.batch, group.sync, committed)",
-                "_learn(group)\n"
-                "    _answer(group, None)\n"
+                "group.learn()\n"
+                "    group.answer()\n"
                 "    self._commit(group.batch, group.sync, lambda error: None)",
             ),
         ),
@@ -70,7 +70,7 @@ WRITES: tuple[Mutant, ...] = (
         ("I2",),
         (
             Edit(
-                WriteQueue._commit_group,
+                Group.close,
                 "shard.version, shard.items + items,",
                 "0, shard.items + items,",
             ),
@@ -95,8 +95,8 @@ WRITES: tuple[Mutant, ...] = (
         (
             Edit(
                 WriteQueue._commit_group,
-                "_answer(group, _write_error(error))",
-                "_answer(group, self._failure)",
+                "group.answer(_write_error(error))",
+                "group.answer(self._failure)",
             ),
         ),
     ),
@@ -108,7 +108,7 @@ WRITES: tuple[Mutant, ...] = (
             Edit(
                 WriteQueue._commit_group,
                 "self._fail(group.batch, error)",
-                "self._fail(group.batch, error)\n            _learn(group)",
+                "self._fail(group.batch, error)\n            group.learn()",
             ),
         ),
     ),
@@ -262,9 +262,9 @@ TOKENS: tuple[Mutant, ...] = (
         ("I2",),
         (
             Edit(
-                writes._learn,
-                "for (shard, token), result in group.remembered.items():",
-                "for (shard, token), result in ():",
+                Group.remember,
+                "self.remembered[name] = shard, result",
+                "return",
             ),
         ),
     ),
@@ -275,7 +275,7 @@ TOKENS: tuple[Mutant, ...] = (
         (
             Edit(
                 WriteQueue._evaluate_one,
-                "group.remembered[shard, token] = Remembered(now, 0, False, refused=True)",
+                "group.remember(shard, name, Remembered(now, 0, False, refused=True))",
                 "pass",
             ),
         ),
@@ -286,9 +286,9 @@ TOKENS: tuple[Mutant, ...] = (
         ("I2",),
         (
             Edit(
-                Changes.split,
-                "opened.tokens = shard.tokens.copy()",
-                "opened.tokens = state.empty_memory()",
+                Changes._replace,
+                "tokens.within(*span)",
+                "tokens.within(*span) if len(parents) > 1 else state.empty_memory()",
             ),
         ),
     ),
@@ -298,11 +298,17 @@ TOKENS: tuple[Mutant, ...] = (
         ("I2",),
         (
             Edit(
-                Changes.merge,
-                "opened.tokens = left.tokens.union(right.tokens)",
-                "opened.tokens = left.tokens.copy()",
+                Changes._replace,
+                "for parent in parents))",
+                "for parent in parents[:1]))",
             ),
         ),
+    ),
+    Mutant(
+        "tokens-not-on-disk",
+        "Tokens are remembered in memory only, and the memory is thought complete after a restart.",
+        ("I2",),
+        (Edit(Group.remember, "self.tokens.put(self.batch, name, result)", "pass"),),
     ),
 )
 

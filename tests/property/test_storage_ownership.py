@@ -156,7 +156,7 @@ class OwnershipMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.in_state(State.INCOMING))
     @rule(number=PICKS)
     def confirm(self, number: int) -> None:
-        self.become(self.pick(number, State.INCOMING).become_confirmed())
+        self.become(self.pick(number, State.INCOMING).become_confirmed(float("-inf")))
 
     @precondition(lambda self: self.in_state(State.CONFIRMED))
     @rule(number=PICKS)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from storage.digest import Digest
 from storage.engine import RocksEngine
 from storage.memory import MemoryEngine
-from storage.stored import item_of, read_header, seal_item, token_key
+from storage.stored import item_of, join_token, read_header, seal_item
 from storage.suggest import median_cut
 from wire.memory import VirtualClock
 from wire.ports import Batch
@@ -52,7 +52,7 @@ def test_a_digest_kept_up_to_date_is_the_digest_of_what_is_there(batches: list[B
 def test_a_stored_item_reads_back(
     version: int, token: tuple[bytes, int] | None, item: bytes
 ) -> None:
-    joined = token_key(*token) if token else b""
+    joined = join_token(*token) if token else b""
     sealed = seal_item(version, joined, item)
     assert read_header(sealed) == (version, joined)
     assert item_of(sealed) == item

@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from keyplane.catalog.v1 import catalog_pb2 as keyplane_dot_catalog_dot_v1_dot_catalog__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!keyplane/storage/v1/records.proto\x12\x13keyplane.storage.v1\x1a!keyplane/catalog/v1/catalog.proto\">\n\nNodeRecord\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\"\x8b\x01\n\nMoveRecord\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\x04\x12\'\n\x04peer\x18\x03 \x01(\x0b\x32\x19.keyplane.catalog.v1.Node\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x10\n\x08\x66\x65nce_ms\x18\x06 \x01(\x01\"\xe1\x02\n\x0fPartitionRecord\x12\x31\n\tpartition\x18\x01 \x01(\x0b\x32\x1e.keyplane.catalog.v1.Partition\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.keyplane.storage.v1.HoldingState\x12\x14\n\x0coperation_id\x18\x03 \x01(\t\x12\x32\n\nsuccessors\x18\x04 \x03(\x0b\x32\x1e.keyplane.catalog.v1.Partition\x12(\n\x05nodes\x18\x05 \x03(\x0b\x32\x19.keyplane.catalog.v1.Node\x12-\n\x04move\x18\x06 \x01(\x0b\x32\x1f.keyplane.storage.v1.MoveRecord\x12\x34\n\x06\x62\x65\x66ore\x18\x07 \x01(\x0b\x32$.keyplane.storage.v1.PartitionRecord\x12\x10\n\x08released\x18\x08 \x01(\x08*\xb8\x01\n\x0cHoldingState\x12\x1d\n\x19HOLDING_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15HOLDING_STATE_SERVING\x10\x01\x12\x1a\n\x16HOLDING_STATE_HANDOVER\x10\x02\x12\x19\n\x15HOLDING_STATE_RETIRED\x10\x03\x12\x1a\n\x16HOLDING_STATE_INCOMING\x10\x04\x12\x1b\n\x17HOLDING_STATE_CONFIRMED\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!keyplane/storage/v1/records.proto\x12\x13keyplane.storage.v1\x1a!keyplane/catalog/v1/catalog.proto\">\n\nNodeRecord\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x0f\n\x07node_id\x18\x02 \x01(\t\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\"\x8b\x01\n\nMoveRecord\x12\x14\n\x0coperation_id\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\x04\x12\'\n\x04peer\x18\x03 \x01(\x0b\x32\x19.keyplane.catalog.v1.Node\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\x10\n\x08\x66\x65nce_ms\x18\x06 \x01(\x01\"\x93\x03\n\x0fPartitionRecord\x12\x31\n\tpartition\x18\x01 \x01(\x0b\x32\x1e.keyplane.catalog.v1.Partition\x12\x30\n\x05state\x18\x02 \x01(\x0e\x32!.keyplane.storage.v1.HoldingState\x12\x14\n\x0coperation_id\x18\x03 \x01(\t\x12\x32\n\nsuccessors\x18\x04 \x03(\x0b\x32\x1e.keyplane.catalog.v1.Partition\x12(\n\x05nodes\x18\x05 \x03(\x0b\x32\x19.keyplane.catalog.v1.Node\x12-\n\x04move\x18\x06 \x01(\x0b\x32\x1f.keyplane.storage.v1.MoveRecord\x12\x34\n\x06\x62\x65\x66ore\x18\x07 \x01(\x0b\x32$.keyplane.storage.v1.PartitionRecord\x12\x10\n\x08released\x18\x08 \x01(\x08\x12\x1c\n\x0fremembers_since\x18\t \x01(\x01H\x00\x88\x01\x01\x42\x12\n\x10_remembers_since*\xb8\x01\n\x0cHoldingState\x12\x1d\n\x19HOLDING_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15HOLDING_STATE_SERVING\x10\x01\x12\x1a\n\x16HOLDING_STATE_HANDOVER\x10\x02\x12\x19\n\x15HOLDING_STATE_RETIRED\x10\x03\x12\x1a\n\x16HOLDING_STATE_INCOMING\x10\x04\x12\x1b\n\x17HOLDING_STATE_CONFIRMED\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keyplane.storage.v1.records_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_HOLDINGSTATE']._serialized_start=656
-  _globals['_HOLDINGSTATE']._serialized_end=840
+  _globals['_HOLDINGSTATE']._serialized_start=706
+  _globals['_HOLDINGSTATE']._serialized_end=890
   _globals['_NODERECORD']._serialized_start=93
   _globals['_NODERECORD']._serialized_end=155
   _globals['_MOVERECORD']._serialized_start=158
   _globals['_MOVERECORD']._serialized_end=297
   _globals['_PARTITIONRECORD']._serialized_start=300
-  _globals['_PARTITIONRECORD']._serialized_end=653
+  _globals['_PARTITIONRECORD']._serialized_end=703
 # @@protoc_insertion_point(module_scope)

@@ -132,11 +132,16 @@ class PartitionRecord(_message.Message):
     MOVE_FIELD_NUMBER: _builtins.int
     BEFORE_FIELD_NUMBER: _builtins.int
     RELEASED_FIELD_NUMBER: _builtins.int
+    REMEMBERS_SINCE_FIELD_NUMBER: _builtins.int
     state: Global___HoldingState.ValueType
     operation_id: _builtins.str
     """Which operation brought it into this state."""
     released: _builtins.bool
     """Of RETIRED by a move: its data is deleted."""
+    remembers_since: _builtins.float
+    """Since when the remembered write tokens of its hashes are complete, in seconds of the node's running
+    time. Unset: they always were.
+    """
     @_builtins.property
     def partition(self) -> _catalog_pb2.Partition: ...
     @_builtins.property
@@ -162,11 +167,14 @@ class PartitionRecord(_message.Message):
         move: Global___MoveRecord | None = ...,
         before: Global___PartitionRecord | None = ...,
         released: _builtins.bool = ...,
+        remembers_since: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "move", b"move", "partition", b"partition"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_remembers_since", b"_remembers_since", "before", b"before", "move", b"move", "partition", b"partition", "remembers_since", b"remembers_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["before", b"before", "move", b"move", "nodes", b"nodes", "operation_id", b"operation_id", "partition", b"partition", "released", b"released", "state", b"state", "successors", b"successors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_remembers_since", b"_remembers_since", "before", b"before", "move", b"move", "nodes", b"nodes", "operation_id", b"operation_id", "partition", b"partition", "released", b"released", "remembers_since", b"remembers_since", "state", b"state", "successors", b"successors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__remembers_since: _TypeAlias = _typing.Literal["remembers_since"]  # noqa: Y015
+    _WhichOneofArgType__remembers_since: _TypeAlias = _typing.Literal["_remembers_since", b"_remembers_since"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__remembers_since) -> _WhichOneofReturnType__remembers_since | None: ...
 
 Global___PartitionRecord: _TypeAlias = PartitionRecord  # noqa: Y015

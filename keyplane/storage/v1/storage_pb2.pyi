@@ -999,10 +999,13 @@ class RememberedWrite(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     AGE_MS_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
     client_id: _builtins.bytes
     sequence: _builtins.int
     age_ms: _builtins.int
     """Milliseconds since it was done."""
+    hash: _builtins.int
+    """Of the key that was written. Older nodes do not send it."""
     @_builtins.property
     def result(self) -> Global___WriteResult: ...
     def __init__(
@@ -1012,12 +1015,15 @@ class RememberedWrite(_message.Message):
         sequence: _builtins.int = ...,
         result: Global___WriteResult | None = ...,
         age_ms: _builtins.int = ...,
+        hash: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_hash", b"_hash", "hash", b"hash", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["age_ms", b"age_ms", "client_id", b"client_id", "result", b"result", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hash", b"_hash", "age_ms", b"age_ms", "client_id", b"client_id", "hash", b"hash", "result", b"result", "sequence", b"sequence"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__hash: _TypeAlias = _typing.Literal["hash"]  # noqa: Y015
+    _WhichOneofArgType__hash: _TypeAlias = _typing.Literal["_hash", b"_hash"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hash) -> _WhichOneofReturnType__hash | None: ...
 
 Global___RememberedWrite: _TypeAlias = RememberedWrite  # noqa: Y015
 

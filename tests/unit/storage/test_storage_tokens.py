@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import pytest
-from storage_world import MIDDLE, StorageWorld, item_key, reason_of, token
+from storage_world import CLIENT_ID, MIDDLE, TABLE, StorageWorld, item_key, reason_of, token
 
+from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import Reason
+from keyplane.model.partition import KEYSPACE_END, Partition
+from keyplane.storage.v1 import records_pb2 as records
 from keyplane.storage.v1 import storage_pb2 as pb
 from storage.config import WriteConfig
-from storage.tokens import COVER_MARGIN_S, Remembered, TokenBudget, TokenMemory
+from storage.layout import NODE_RECORD, token_keys
+from storage.memory import MemoryEngine
+from storage.move_tokens import from_wire
+from storage.records import put_node
+from storage.token_store import TokenStore
+from storage.tokens import COVER_MARGIN_S, Remembered, TokenMemory
+from wire.memory import VirtualClock
+from wire.ports import Batch, EngineError
 
 
 @pytest.fixture
@@ -50,24 +60,104 @@ def test_after_a_restart_the_items_own_token_explains_a_retry(world: StorageWorl
     assert again.version == first.version
 
 
-def test_after_a_restart_what_nothing_explains_is_refused_not_guessed(world: StorageWorld) -> None:
+def test_after_a_restart_a_retry_gets_the_first_answer_again(world: StorageWorld) -> None:
+    """Tokens are on disk with what they stand for: puts, deletes, and refusals."""
+    first = world.put("s1", (1, 1), "alice", "a", token=token(1))
+    deleted = world.delete("s1", (1, 1), "alice", token=token(2))
+    exists = data.Condition(exists=True)
+    refused = {"condition": exists, "token": token(3)}
+    assert reason_of(lambda: world.put("s1", (1, 1), "alice", "x", **refused)).definite
+    world.put("s1", (1, 1), "alice", "b", token=token(4))
+    world.kill("s1")
+    world.start("s1")
+
+    def retry(sequence: int) -> data.WriteToken:
+        return token(sequence, attempt=1, age_ms=50)
+
+    assert world.put("s1", (1, 1), "alice", "a", token=retry(1)) == first
+    assert world.delete("s1", (1, 1), "alice", token=retry(2)) == deleted
+    again = {"condition": exists, "token": retry(3)}
+    error = reason_of(lambda: world.put("s1", (1, 1), "alice", "x", **again))
+    assert error.reason is Reason.CONDITION_FAILED
+    assert world.get("s1", (1, 1), "alice") == "b"
+
+
+def test_after_a_restart_a_retry_of_what_was_never_done_is_done(world: StorageWorld) -> None:
     world.put("s1", (1, 1), "alice", "a", token=token(1))
+    world.kill("s1")
+    world.start("s1")
+    world.put("s1", (1, 1), "alice", "b", token=token(2, attempt=1, age_ms=30_000))
+    assert world.get("s1", (1, 1), "alice") == "b"
+
+
+def test_a_late_first_attempt_is_not_done_again_after_a_restart(world: StorageWorld) -> None:
+    """It lay in a paused router; its caller tried elsewhere, was answered, and wrote again."""
+    first = world.put("s1", (1, 1), "alice", "a", token=token(1, attempt=1, age_ms=2500))
     world.put("s1", (1, 1), "alice", "b", token=token(2))
     world.kill("s1")
     world.start("s1")
-    retry = token(1, attempt=1, age_ms=50)
-    error = reason_of(lambda: world.put("s1", (1, 1), "alice", "a", token=retry))
-    assert error.reason is Reason.RETRY_NOT_COVERED
-    assert not error.definite
+    assert world.put("s1", (1, 1), "alice", "a", token=token(1)) == first
     assert world.get("s1", (1, 1), "alice") == "b"
-    world.put("s1", (1, 1), "alice", "c", token=token(3))
 
 
-def test_a_late_copy_of_a_first_attempt_is_recognized_by_the_item(world: StorageWorld) -> None:
+def test_a_late_copy_of_a_first_attempt_is_recognized_by_the_item() -> None:
+    """However much has been forgotten."""
+    world = StorageWorld()
+    world.start("s1", writes=WriteConfig(tokens_max=1))
+    world.open("s1")
     first = world.put("s1", (1, 1), "alice", "a", token=token(1))
-    world.kill("s1")
+    world.put("s1", (1, 1), "bob", "b", token=token(2))
+    for attempt in (0, 1):
+        late = token(1, attempt, age_ms=60_000 * attempt)
+        assert world.put("s1", (1, 1), "alice", "a", token=late).version == first.version
+
+
+def test_a_loss_of_power_takes_tokens_and_items_together(world: StorageWorld) -> None:
+    """A write that was lost is done when it is tried again, not answered from memory."""
+    world.put("s1", (1, 1), "alice", "a", token=token(1))
+    world.power_loss("s1")
     world.start("s1")
-    assert world.put("s1", (1, 1), "alice", "a", token=token(1)).version == first.version
+    assert world.get("s1", (1, 1), "alice") is None
+    world.put("s1", (1, 1), "alice", "a", token=token(1, attempt=1, age_ms=50))
+    assert world.get("s1", (1, 1), "alice") == "a"
+
+
+def test_what_a_synced_table_has_refused_stays_refused_after_a_loss_of_power() -> None:
+    world = StorageWorld()
+    world.start("s1")
+    table = catalog.Table()
+    table.CopyFrom(TABLE)
+    table.durability = catalog.DURABILITY_POWER
+    world.open("s1", table=table)
+    exists = data.Condition(exists=True)
+
+    def put(attempt: int) -> Reason:
+        options = {"condition": exists, "token": token(1, attempt, age_ms=attempt)}
+        return reason_of(lambda: world.put("s1", (1, 1), "alice", "a", **options)).reason
+
+    assert put(0) is Reason.CONDITION_FAILED
+    world.power_loss("s1")
+    world.start("s1")
+    world.put("s1", (1, 1), "alice", "b")
+    assert [put(0), put(1)] == [Reason.CONDITION_FAILED] * 2
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_failed_commit_takes_its_tokens_back(world: StorageWorld, restart: bool) -> None:
+    """Nothing answers for a write that has been rolled back."""
+    world.put("s1", (1, 1), "alice", "a", token=token(1))
+    engine = world.members["s1"].engine
+    engine.fail_with, engine.keeps_failed = EngineError("no"), True
+    error = reason_of(lambda: world.put("s1", (1, 1), "alice", "b", token=token(2)))
+    assert error.reason is Reason.WRITE_ERROR
+    engine.fail_with = None
+    world.run_for(5)
+    if restart:
+        world.kill("s1")
+        world.start("s1")
+    assert world.get("s1", (1, 1), "alice") == "a"
+    world.put("s1", (1, 1), "alice", "b", token=token(2, attempt=1, age_ms=5000))
+    assert world.get("s1", (1, 1), "alice") == "b"
 
 
 def test_a_late_copy_of_a_write_whose_condition_failed_is_not_done(world: StorageWorld) -> None:
@@ -93,12 +183,19 @@ def test_a_late_copy_of_a_write_whose_condition_failed_is_not_done(world: Storag
     assert world.get("s2", (1, 2), "alice") == "first"
 
 
-def test_the_memory_travels_with_splits_merges_and_moves(world: StorageWorld) -> None:
+@pytest.mark.parametrize("restarts", [False, True])
+def test_the_memory_travels_with_splits_merges_and_moves(
+    world: StorageWorld, restarts: bool
+) -> None:
+    """In memory, and on disk for those who restart after each."""
     world.start("s2")
     first = world.put("s1", (1, 1), "alice", "a", token=token(1))
     world.put("s1", (1, 1), "alice", "b", token=token(2))
 
     def retry(name: str, where: tuple[int, int]) -> pb.WriteResult:
+        if restarts:
+            world.kill(name)
+            world.start(name)
         return world.put(name, where, "alice", "a", token=token(1, attempt=1, age_ms=50))
 
     world.split("s1", (1, 1), MIDDLE, 2, 3)
@@ -115,45 +212,164 @@ def test_the_memory_travels_with_splits_merges_and_moves(world: StorageWorld) ->
     assert world.get("s2", (4, 4), "alice") == "b"
 
 
-def test_the_memory_is_bounded_and_says_so() -> None:
-    """I9: past the bound old tokens go, and retries of their time are refused."""
+def test_a_target_that_dies_before_it_is_activated_remembers(world: StorageWorld) -> None:
+    """It had confirmed that all is there, so all has to be there when it comes back."""
+    world.start("s2")
+    first = world.put("s1", (1, 1), "alice", "a", token=token(1))
+    world.put("s1", (1, 1), "alice", "b", token=token(2))
+    world.kill_at("storage.move.handover", "s2", by="s1")
+    world.move("s1", (1, 1), "s2")
+    world.run_until(lambda: not world.members["s2"].up)
+    world.start("s2")
+    world.run_until(lambda: world.move("s1", (1, 1), "s2").phase == pb.MOVE_PHASE_DONE)
+    assert world.put("s2", (1, 2), "alice", "a", token=token(1)) == first
+    never = token(3, attempt=1, age_ms=30_000)
+    world.put("s2", (1, 2), "alice", "c", token=never)
+    assert world.get("s2", (1, 2), "alice") == "c"
+
+
+def test_a_source_that_does_not_say_where_tokens_belong_is_not_trusted_to_be_complete(
+    world: StorageWorld,
+) -> None:
+    """As older nodes do not: what they remember cannot be stored, and retries are refused."""
+    partition = Partition(1, 7, 0, KEYSPACE_END, 1, "here")
+    old = pb.RememberedWrite(client_id=CLIENT_ID, sequence=1)
+    new = pb.RememberedWrite(client_id=CLIENT_ID, sequence=1, hash=5)
+    assert from_wire(partition, [old], 0.0) == []
+    assert len(from_wire(partition, [new], 0.0)) == 1
+
+
+def tokens_on_disk(world: StorageWorld, name: str) -> int:
+    return len(list(world.members[name].engine.scan(*token_keys())))
+
+
+def test_tokens_go_where_their_items_go(world: StorageWorld) -> None:
+    """They are deleted with a partition that has moved away, and with a table."""
+    world.start("s2")
+    world.put("s1", (1, 1), "alice", "a", token=token(1))
+    world.move("s1", (1, 1), "s2")
+    world.run_until(lambda: world.move("s1", (1, 1), "s2").phase == pb.MOVE_PHASE_DONE)
+    assert (tokens_on_disk(world, "s1"), tokens_on_disk(world, "s2")) == (1, 1)
+    world.call("s1", "ReleaseMoved", pb.ReleaseMovedRequest(operation_id="move", partition_id=1))
+    assert tokens_on_disk(world, "s1") == 0
+    drop = pb.DropTableRequest(operation_id="drop", table_id=TABLE.table_id, name=TABLE.name)
+    world.call("s2", "DropTable", drop)
+    assert tokens_on_disk(world, "s2") == 0
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_the_memory_is_bounded_and_says_so(restart: bool) -> None:
+    """I9: past the bound the oldest tokens go, and retries of their time are refused; after a
+    restart too, while younger ones are answered.
+    """
     world = StorageWorld()
-    world.start("s1", writes=WriteConfig(partition_tokens_max=2))
+    world.start("s1", writes=WriteConfig(tokens_max=2))
     world.open("s1")
     world.run_for(10)
     for number in range(4):
         world.put("s1", (1, 1), "alice", str(number), token=token(number))
-        world.run_for(1)
-    old = token(0, attempt=1, age_ms=4000)
+        world.run_for(10)
+    if restart:
+        world.kill("s1")
+        world.start("s1")
+    old = token(0, attempt=1, age_ms=40_000)
     error = reason_of(lambda: world.put("s1", (1, 1), "alice", "0", token=old))
     assert error.reason is Reason.RETRY_NOT_COVERED
-    world.put("s1", (1, 1), "alice", "2", token=token(2, attempt=1, age_ms=2000))
+    assert not error.definite
+    world.put("s1", (1, 1), "alice", "2", token=token(2, attempt=1, age_ms=20_000))
     assert world.get("s1", (1, 1), "alice") == "3"
+    world.put("s1", (1, 1), "bob", "4", token=token(4, attempt=1, age_ms=10_000))
+    assert world.get("s1", (1, 1), "bob") == "4"
+
+
+def test_forgotten_tokens_leave_the_disk(world: StorageWorld) -> None:
+    """By the way of later writes, and by themselves where none come."""
+    config = world.members["s1"].config.writes
+    for number in range(5):
+        world.put("s1", (1, 1), "alice", str(number), token=token(number))
+    assert tokens_on_disk(world, "s1") == 5
+    world.run_for(config.token_age_s + 3)
+    assert tokens_on_disk(world, "s1") == 0
+    late = token(1, attempt=1, age_ms=round(config.token_age_s * 1000))
+    error = reason_of(lambda: world.put("s1", (1, 1), "alice", "1", token=late))
+    assert error.reason is Reason.RETRY_NOT_COVERED
+
+
+def test_time_that_a_node_is_down_only_makes_it_remember_longer(world: StorageWorld) -> None:
+    """Its own running time is all it goes by, so nothing is taken to be older than it is."""
+    config = world.members["s1"].config.writes
+    first = world.put("s1", (1, 1), "alice", "a", token=token(1))
+    world.put("s1", (1, 1), "alice", "b", token=token(2))
+    for _ in range(3):
+        world.kill("s1")
+        world.run_for(config.token_age_s)
+        world.start("s1")
+        assert world.put("s1", (1, 1), "alice", "a", token=token(1)) == first
+    world.run_for(config.token_age_s + 3)
+    assert tokens_on_disk(world, "s1") == 0
+
+
+def make_old(world: StorageWorld, engine: MemoryEngine) -> None:
+    """As builds wrote it that kept tokens in memory only."""
+    old = Batch()
+    put_node(old, "s1", "test")
+    record = records.NodeRecord.FromString(old.writes[NODE_RECORD] or b"")
+    record.format = 1
+    old.writes[NODE_RECORD] = record.SerializeToString()
+    old.delete_ranges.append(token_keys())
+    engine.use(world.clock)
+    engine.commit(old, True, lambda _: None)
+    world.run_for(1)
+
+
+def test_data_of_older_builds_is_covered_since_it_was_first_opened(world: StorageWorld) -> None:
+    world.put("s1", (1, 1), "alice", "a", token=token(1))
+    world.put("s1", (1, 1), "alice", "b", token=token(2))
+    world.kill("s1")
+    make_old(world, world.members["s1"].engine)
+    world.start("s1")
+    assert world.get("s1", (1, 1), "alice") == "b"
+    for _ in range(2):
+        before = token(1, attempt=1, age_ms=30_000)
+        error = reason_of(lambda before=before: world.put("s1", (1, 1), "alice", "a", token=before))
+        assert error.reason is Reason.RETRY_NOT_COVERED
+        world.run_for(10)
+        since = token(3, attempt=1, age_ms=2_000)
+        world.put("s1", (1, 1), "alice", "c", token=since)
+        world.kill("s1")
+        world.start("s1")
+    assert world.get("s1", (1, 1), "alice") == "c"
 
 
 def test_coverage_ends_at_the_youngest_forgotten_write() -> None:
-    memory = TokenMemory(0.0, TokenBudget(total=100, each_max=2))
+    memory = TokenMemory(0.0)
     for second in range(10, 14):
         memory.remember(bytes([second]), Remembered(float(second), second, False))
-    assert len(memory) == 2
+    assert memory.forget(11.0) == [b"\x0a", b"\x0b"]
     assert memory.covers_since == 11.0
     now = 20.0
     assert memory.covers(now - 11.0 - COVER_MARGIN_S - 0.1, now)
     assert not memory.covers(now - 11.0 - COVER_MARGIN_S + 0.1, now)
 
 
-def test_partitions_share_the_nodes_bound_on_tokens() -> None:
-    budget = TokenBudget(total=10, each_max=8)
-    memory = TokenMemory(0.0, budget)
-    for number in range(8):
-        memory.remember(bytes([number]), Remembered(float(number), number, False))
-    budget.share_among(5)
-    memory.remember(b"x", Remembered(9.0, 9, False))
-    assert [token for token, _ in memory] == [b"\x07", b"x"]
+def test_partitions_forget_alike() -> None:
+    """The oldest tokens of the node go, whosever they are: a busy partition has what it needs."""
+    store = TokenStore(WriteConfig(tokens_max=8), VirtualClock())
+    busy, idle = TokenMemory(float("-inf")), TokenMemory(float("-inf"))
+    store.adopt(busy)
+    store.adopt(idle)
+    idle.remember(b"i", Remembered(1.0, 1, False))
+    for number in range(2, 12):
+        busy.remember(bytes([number]), Remembered(float(number), number, False))
+        store.remembered(1)
+    assert len(store) == 8
+    assert (len(busy), len(idle)) == (8, 0)
+    assert busy.covers_since == idle.covers_since == 3.0
+    assert store.forgotten == 3
 
 
 def test_what_was_done_since_is_found_from_the_end() -> None:
-    memory = TokenMemory(1.0, TokenBudget(total=100, each_max=100))
+    memory = TokenMemory(1.0)
     for number in range(2, 6):
         memory.remember(bytes([number]), Remembered(float(number), number, False))
     assert [token for token, _ in memory.since(4.0)] == [b"\x04", b"\x05"]

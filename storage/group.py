@@ -1,0 +1,118 @@
+"""A group commit in the making: requests to write, the batch they become, and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from keyplane.model.errors import KeyplaneError
+from keyplane.storage.v1 import storage_pb2 as pb
+from storage.layout import progress_key
+from storage.records import encode_progress
+from storage.shard import Shard, TailEntry
+from storage.token_store import TokenStore
+from storage.tokens import Remembered
+from wire.ports import Batch, Reply, ReplyFn
+
+# Forgotten tokens that a batch deletes for each of its writes: more than come with them.
+SWEPT_PER_WRITE = 2
+
+
+@dataclass(slots=True)
+class Write:
+    """One request to write: one operation, or a batch of them.
+
+    keys, tokens: engine key and token of each operation. arrived_at: when the request did.
+    divert: called instead of evaluating if the shard is no longer open for writes at its turn.
+    """
+
+    shard: Shard
+    operations: Sequence[pb.WriteOp]
+    keys: Sequence[bytes]
+    tokens: Sequence[bytes]
+    is_batch: bool
+    arrived_at: float
+    deadline: float
+    divert: Callable[[], None]
+    reply: ReplyFn
+    data_bytes: int = 0
+    results: list[pb.WriteResult] = field(default_factory=list)
+    error: KeyplaneError | None = None
+
+
+@dataclass(slots=True)
+class Group:
+    """tokens: the node's. Memory learns of the batch once it is durable, and not before."""
+
+    tokens: TokenStore
+    batch: Batch = field(default_factory=Batch)
+    writes: list[Write] = field(default_factory=list)
+    sync: bool = False
+    # Results by the engine keys of their tokens.
+    remembered: dict[bytes, tuple[Shard, Remembered]] = field(default_factory=dict)
+    # Tokens that the batch deletes.
+    swept: list[bytes] = field(default_factory=list)
+    changes: list[tuple[Shard, TailEntry]] = field(default_factory=list)
+    # Items and bytes by which a shard has grown.
+    growth: dict[Shard, tuple[int, int]] = field(default_factory=dict)
+
+    def recall(self, shard: Shard, name: bytes) -> Remembered | None:
+        """The result of an earlier attempt, in this group or before. name: the token's key."""
+        here = self.remembered.get(name)
+        return here[1] if here is not None else shard.tokens.find(name)
+
+    def remember(self, shard: Shard, name: bytes, result: Remembered) -> None:
+        self.remembered[name] = shard, result
+        self.tokens.put(self.batch, name, result)
+
+    def change(self, shard: Shard, entry: TailEntry) -> None:
+        """Makes an item anew, replaces it, or deletes it."""
+        key, old, new = entry
+        self.batch.writes[key] = new
+        self.changes.append((shard, entry))
+        items, data_bytes = self.growth.get(shard, (0, 0))
+        self.growth[shard] = (
+            items + (new is not None) - (old is not None),
+            data_bytes + _entry_bytes(key, new) - _entry_bytes(key, old),
+        )
+
+    def close(self) -> None:
+        """Completes the batch by what every batch of writes carries along."""
+        for shard, (items, data_bytes) in self.growth.items():
+            self.batch.writes[progress_key(shard.partition.partition_id)] = encode_progress(
+                shard.version, shard.items + items, shard.data_bytes + data_bytes, shard.counted
+            )
+        operations = sum(len(write.operations) for write in self.writes)
+        self.swept = self.tokens.sweep(self.batch, SWEPT_PER_WRITE * operations)
+
+    def learn(self) -> None:
+        """Tells memory what the batch has done."""
+        for name, (shard, result) in self.remembered.items():
+            shard.tokens.remember(name, result)
+        self.tokens.remembered(len(self.remembered))
+        self.tokens.swept(self.swept)
+        for shard, (items, data_bytes) in self.growth.items():
+            shard.items += items
+            shard.data_bytes += data_bytes
+        for shard, entry in self.changes:
+            if shard.tail is not None:
+                shard.tail.append(entry)
+
+    def answer(self, error: KeyplaneError | None = None) -> None:
+        """Answers every write, with `error` if there is one."""
+        for write in self.writes:
+            if error is not None:
+                write.reply(Reply(error=error))
+            elif write.is_batch:
+                result = pb.BatchWriteResult(results=write.results)
+                answer = pb.ExecuteResponse(batch_write=result)
+                write.reply(Reply(answer.SerializeToString()))
+            elif write.error is not None:
+                write.reply(Reply(error=write.error))
+            else:
+                answer = pb.ExecuteResponse(write=write.results[0])
+                write.reply(Reply(answer.SerializeToString()))
+
+
+def _entry_bytes(key: bytes, value: bytes | None) -> int:
+    return 0 if value is None else len(key) + len(value)
