@@ -15,7 +15,7 @@ from wire.ports import Handler
 
 
 class SimProcess:
-    """Implements the ports `Clock` (in `clock`) and `Server` (in `server`) for one life.
+    """Implements the port `Server`, and `Clock` in `clock`, for one life.
 
     life: counts the lives of the member of this name, from 1.
     stopped: as by SIGSTOP. Its events wait, in order, for `resume`. stops: how often so far.
