@@ -73,7 +73,8 @@ def check(
     outcomes = Counter(operation.outcome.value for operation in operations)
     keys = len({operation.key for operation in operations})
     counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in outcomes.items())
-    out.say(f"{len(operations):,} operations on {keys:,} keys: {counts or 'nothing to check'}")
+    items = "1 key" if keys == 1 else f"{keys:,} keys"
+    out.say(f"{len(operations):,} operations on {items}: {counts or 'nothing to check'}")
     with out.waiting("checking"):
         finding = check_history(operations, steps_max=steps, initial=history.initial)
     window = finding.operations[:_SHOWN_MAX]

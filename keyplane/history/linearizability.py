@@ -10,10 +10,11 @@ import enum
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from keyplane.history.contradictions import Contradiction
 from keyplane.history.operation import Operation
-from keyplane.history.problem import ContradictionError, Initial, build_problem
-from keyplane.history.search import search
-from keyplane.history.window import explain, shortest_window
+from keyplane.history.problem import Initial, build_problem
+from keyplane.history.search import Result, search
+from keyplane.history.window import shortest_window
 
 # Configurations that the search looks at for one item: some seconds, where a history with an
 # ordinary mix takes one or two for each operation.
@@ -86,7 +87,11 @@ def check_key(
     """As `check_history`, for the operations of one item."""
     given = list(operations)
     key = given[0].key if given else ""
-    explained = _is_explained(given, initial, losses, steps_max)
+    problem = build_problem(given, losses, initial)
+    if isinstance(problem, Contradiction):
+        window = sorted(problem.operations, key=lambda operation: operation.invoked_at)
+        return Finding(Verdict.VIOLATED, key, f"{key}: {problem.message}", tuple(window))
+    explained = search(problem, steps_max).explained
     if explained is None:
         message = (
             f"{key}: gave up on {len(given):,} operations after {steps_max:,} steps; a higher "
@@ -97,22 +102,9 @@ def check_key(
         message = f"{key}: an order explains all {len(given):,} operations"
         return Finding(Verdict.HELD, key, message)
 
-    def fails(some: Sequence[Operation], budget: int) -> bool:
-        return _is_explained(some, initial, losses, budget) is False
+    def attempt(some: Sequence[Operation], steps: int) -> Result:
+        part = build_problem(some, losses, initial)
+        return Result(False, 0) if isinstance(part, Contradiction) else search(part, steps)
 
-    window = shortest_window(given, fails, steps_max)
-    try:
-        build_problem(window, losses, initial)
-    except ContradictionError as error:
-        return Finding(Verdict.VIOLATED, key, f"{key}: {error.message}", error.operations)
-    return Finding(Verdict.VIOLATED, key, f"{key}: {explain(window)}", window)
-
-
-def _is_explained(
-    operations: Sequence[Operation], initial: Initial, losses: Sequence[float], steps_max: int
-) -> bool | None:
-    try:
-        problem = build_problem(operations, losses, initial)
-    except ContradictionError:
-        return False
-    return search(problem, steps_max).explained
+    shown = shortest_window(given, attempt)
+    return Finding(Verdict.VIOLATED, key, f"{key}: {shown.explain()}", shown.operations)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from keyplane.history.contradictions import Contradiction, contradictions
 from keyplane.history.operation import Kind, Operation, Outcome
 from keyplane.history.search import ABSENT, UNREAD, Action, Problem, State, Step
 from keyplane.model.errors import KeyplaneError, Reason
@@ -19,21 +20,14 @@ class Initial(enum.Enum):
     ANYTHING = "anything"
 
 
-@dataclass(slots=True, eq=False)
-class ContradictionError(Exception):
-    """Operations that cannot all be right, whatever their order. message: a clause about them."""
-
-    message: str
-    operations: tuple[Operation, ...]
-
-
 def build_problem(
     operations: Sequence[Operation], losses: Iterable[float], initial: Initial
-) -> Problem:
-    """operations: of one item. losses: instants at which it may have fallen back.
+) -> Problem | Contradiction:
+    """A contradiction, the one that showed first, where no search is needed.
 
-    Raises ContradictionError where no search is needed, and KeyplaneError(INVALID_ARGUMENT) when
-    two puts may have written the same value.
+    operations: of one item. losses: instants at which it may have fallen back.
+
+    Raises KeyplaneError(INVALID_ARGUMENT) when two puts may have written the same value.
     """
     kept = sorted(
         (operation for operation in operations if _matters(operation)),
@@ -43,6 +37,11 @@ def build_problem(
     optional = [o for o in kept if o.outcome is Outcome.UNKNOWN]
     at_loss = _losses_within(losses, kept, required)
     seen = _Seen(operations, initial, ordered=not at_loss)
+    plain = seen.contradictions
+    if not plain and not at_loss:
+        plain = contradictions(kept, seen.versions)
+    if plain:
+        return min(plain, key=lambda each: each.operations[-1].ended_at)
     numbers: dict[str, int] = {}
     for operation in required:
         if operation.kind is Kind.READ and operation.value is not None:
@@ -54,6 +53,7 @@ def build_problem(
     steps = [step(operation) for operation in required]
     open_steps = [step(operation) for operation in optional]
     if not at_loss:
+        open_steps = _useful(open_steps, steps)
         _order_by_version(steps, open_steps)
     _order_by_lane(steps, required)
     for n, one in enumerate(open_steps):
@@ -77,33 +77,41 @@ class _Seen:
     def __init__(self, operations: Sequence[Operation], initial: Initial, ordered: bool) -> None:
         """ordered: nothing was lost, so that no version can be given out again."""
         self.versions: dict[str, int] = {}
+        self.contradictions: list[Contradiction] = []
         self._initial = initial
         self._unput: Operation | None = None
-        puts = _puts_by_value(operations)
-        witnesses: dict[str, Operation] = {}
-        values: dict[int, Operation] = {}
+        self._puts = _puts_by_value(operations)
+        self._witnesses: dict[str, Operation] = {}
+        self._values: dict[int, Operation] = {}
         for operation in operations:
-            if operation.outcome is not Outcome.OK or operation.value is None:
-                continue
-            if not operation.is_write:
-                self._check_source(operation, puts)
-            if not operation.version:
-                continue
-            value, version = operation.value, operation.version
-            witness = witnesses.setdefault(value, operation)
-            if witness.version != version:
-                raise ContradictionError(
-                    f"{value!r} was seen with version {witness.version} and with version "
-                    f"{version}, as if it had been put twice",
-                    (witness, operation),
-                )
-            other = values.setdefault(version, operation)
-            if ordered and other.value != value:
-                raise ContradictionError(
-                    f"version {version} was given to {other.value!r} and to {value!r}",
-                    (other, operation),
-                )
-            self.versions[value] = version
+            if operation.outcome is Outcome.OK and operation.value is not None:
+                if not operation.is_write:
+                    self._check_source(operation, self._puts.get(operation.value))
+                if operation.version:
+                    self._note_version(operation, operation.value, operation.version, ordered)
+
+    def _contradict(self, message: str, *operations: Operation) -> None:
+        """The last of the operations is the one that shows it."""
+        last = operations[-1]
+        puts = [self._puts.get(o.value or "") for o in operations if o.value is not None]
+        others = {id(o): o for o in (*puts, *operations) if o is not None and o is not last}
+        self.contradictions.append(Contradiction(message, (*others.values(), last)))
+
+    def _note_version(self, operation: Operation, value: str, version: int, ordered: bool) -> None:
+        witness = self._witnesses.setdefault(value, operation)
+        if witness.version != version:
+            self._contradict(
+                f"{value!r} was seen with version {witness.version} and with version {version}, "
+                "as if it had been put twice",
+                *sorted((witness, operation), key=lambda o: o.ended_at),
+            )
+        other = self._values.setdefault(version, operation)
+        if ordered and other.value != value:
+            self._contradict(
+                f"version {version} was given to {other.value!r} and to {value!r}",
+                *sorted((other, operation), key=lambda o: o.ended_at),
+            )
+        self.versions[value] = version
 
     def initial_states(self, numbers: Mapping[str, int]) -> list[State]:
         if self._initial is Initial.ABSENT:
@@ -113,26 +121,24 @@ class _Seen:
             return [State(numbers.get(self._unput.value, UNREAD), version, version)]
         return [State(ABSENT, 0, 0), State(UNREAD, 0, 0)]
 
-    def _check_source(self, read: Operation, puts: Mapping[str, Operation]) -> None:
-        put = puts.get(read.value or "")
+    def _check_source(self, read: Operation, put: Operation | None) -> None:
         if put is None:
             if self._initial is Initial.ABSENT:
-                raise ContradictionError(
-                    f"{read.value!r} was read, which nobody tried to put", (read,)
-                )
+                self._contradict(f"{read.value!r} was read, which nobody tried to put", read)
+                return
             unput = self._unput = self._unput or read
             if unput.value != read.value:
-                raise ContradictionError(
+                self._contradict(
                     f"{unput.value!r} and {read.value!r} were read, which nobody tried to put; "
                     "only one of them can have been there at first",
-                    (unput, read),
+                    *sorted((unput, read), key=lambda o: o.ended_at),
                 )
         elif not put.may_have_written:
-            raise ContradictionError(
-                f"{read.value!r} was read, whose put was refused for certain", (put, read)
+            self._contradict(
+                f"{read.value!r} was read, whose put was refused for certain", put, read
             )
         elif put.invoked_at > read.ended_at:
-            raise ContradictionError(f"{read.value!r} was read before anybody put it", (put, read))
+            self._contradict(f"{read.value!r} was read before anybody put it", put, read)
 
 
 def _puts_by_value(operations: Iterable[Operation]) -> dict[str, Operation]:
@@ -173,6 +179,25 @@ def _step(operation: Operation, numbers: Mapping[str, int], versions: Mapping[st
         operation.version_equals,
         operation.existed,
     )
+
+
+def _useful(open_steps: Sequence[Step], steps: Sequence[Step]) -> list[Step]:
+    """Without the writes of unknown outcome that can explain nothing.
+
+    A put whose value was never read explains answers and conditions that ask whether there is an
+    item, or which version; so does a delete, and reads that found none.
+    """
+    asked = any(one.conditional or one.existed is not None for one in steps)
+    missed = any(one.action is Action.READ and one.value == ABSENT for one in steps)
+    asked = asked or any(
+        one.conditional and (one.value > UNREAD or (one.action is Action.DELETE and missed))
+        for one in open_steps
+    )
+    return [
+        one
+        for one in open_steps
+        if one.value > UNREAD or asked or (one.action is Action.DELETE and missed)
+    ]
 
 
 def _order_by_version(steps: Sequence[Step], open_steps: Sequence[Step]) -> None:

@@ -82,6 +82,10 @@ class Step:
     def changes(self) -> bool:
         return self.action in (Action.PUT, Action.DELETE, Action.LOSS)
 
+    @property
+    def conditional(self) -> bool:
+        return self.exists is not None or self.version_equals is not None
+
     def allowed(self, state: State) -> bool:
         """Whether the answer can be given in this state."""
         action = self.action

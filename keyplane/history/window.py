@@ -8,50 +8,83 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from keyplane.history.operation import Kind, Operation, Outcome
+from keyplane.history.search import Result
 
-# Whether no order explains some operations, looking at so many configurations at most.
-Fails = Callable[[Sequence[Operation], int], bool]
+# Looks for an order of some operations, at so many configurations at most.
+Attempt = Callable[[Sequence[Operation], int], Result]
 
-# Attempts at leaving operations out, and configurations for each: a window is for reading, and an
-# attempt given up only leaves it longer.
-_ATTEMPTS_MAX = 150
+# Configurations for all attempts at a shorter window, and for each at leaving operations out of it.
+# A window is for reading: what is given up here only leaves it longer.
+_STEPS_MAX = 200_000
 _ATTEMPT_STEPS_MAX = 2_000
 
+# An attempt costs time before it has looked at anything.
+_STEPS_OF_ATTEMPT = 200
 
-def shortest_window(
-    operations: Sequence[Operation], fails: Fails, steps_max: int
-) -> tuple[Operation, ...]:
-    """In the order in which they began."""
-    failing = _shortest_prefix(operations, fails, steps_max)
+
+class _Budget:
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._steps = _STEPS_MAX
+
+    @property
+    def spent(self) -> bool:
+        return self._steps <= 0
+
+    def fails(self, operations: Sequence[Operation], steps_max: int = _STEPS_MAX) -> bool:
+        """Whether no order explains them; False also where that is too much to find out."""
+        if self.spent:
+            return False
+        result = self._attempt(operations, min(steps_max, self._steps))
+        self._steps -= result.steps + _STEPS_OF_ATTEMPT
+        return result.explained is False
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """operations: in the order in which they began. last: the one whose end made them fail."""
+
+    operations: tuple[Operation, ...]
+    last: Operation
+
+    def explain(self) -> str:
+        """What cannot be explained, as a clause."""
+        count = len(self.operations)
+        by = f"no order of these {count} operations" if count > 1 else "nothing"
+        return f"{_claim(self.last)}, which {by} explains"
+
+
+def shortest_window(operations: Sequence[Operation], attempt: Attempt) -> Window:
+    """operations: such as no order explains."""
+    budget = _Budget(attempt)
+    pairs = _shortest_prefix(operations, budget)
+    failing = [known for known, _ in pairs]
 
     def still_fails(hard: Sequence[Operation]) -> bool:
-        return fails(_with_only(failing, hard), min(steps_max, _ATTEMPT_STEPS_MAX))
+        return budget.fails(_with_only(failing, hard), _ATTEMPT_STEPS_MAX)
 
+    budget = _Budget(attempt)
     hard = _fewest(_suspects(failing, still_fails), still_fails)
+    kept = {id(operation) for operation in hard}
     found = {operation.value for operation in hard if operation.kind is not Kind.PUT}
-    shown = [
-        operation
-        for operation in failing
-        if operation in hard or (operation.kind is Kind.PUT and operation.value in found)
+    window = [
+        # As it ended in the end: it is known by now, and only makes it harder to explain.
+        original
+        for known, original in pairs
+        if id(known) in kept or (known.kind is Kind.PUT and known.value in found)
     ]
-    # As they ended in the end: it is known by then, and only makes them harder to explain.
-    ended = {_name(operation): operation for operation in operations}
-    window = [ended[_name(operation)] for operation in shown]
-    return tuple(sorted(window, key=lambda operation: operation.invoked_at))
+    window.sort(key=lambda operation: operation.invoked_at)
+    return Window(tuple(window), max(hard, key=lambda operation: operation.ended_at))
 
 
-def _name(operation: Operation) -> tuple[object, ...]:
-    # Reads are never weakened, only dropped; a write with this name is one and no other.
-    answer = None if operation.is_write else (operation.ended_at, operation.version)
-    return (operation.lane, operation.invoked_at, operation.kind, operation.value, answer)
+# An operation as it was known at some instant, and as it was in the end.
+_Pair = tuple[Operation, Operation]
 
 
-def _shortest_prefix(
-    operations: Sequence[Operation], fails: Fails, steps_max: int
-) -> list[Operation]:
+def _shortest_prefix(operations: Sequence[Operation], budget: _Budget) -> list[_Pair]:
     """As much of the history, in order of completion, as is needed to fail.
 
     A longer prefix of one that fails fails too: an order that explained it would, cut off after the
@@ -61,22 +94,25 @@ def _shortest_prefix(
     low, high = 0, len(ends) - 1
     while low < high:
         middle = (low + high) // 2
-        if fails(_until(operations, ends[middle]), steps_max):
+        known = [known for known, _ in _until(operations, ends[middle])]
+        if budget.fails(known):
             high = middle
+        elif budget.spent:
+            break
         else:
             low = middle + 1
-    return _until(operations, ends[low]) if ends else list(operations)
+    return _until(operations, ends[high])
 
 
-def _until(operations: Iterable[Operation], end: float) -> list[Operation]:
+def _until(operations: Iterable[Operation], end: float) -> list[_Pair]:
     """What is known at an instant. Of a write under way that is only that it was asked for."""
-    known = []
+    pairs = []
     for operation in operations:
         if operation.ended_at <= end:
-            known.append(operation)
+            pairs.append((operation, operation))
         elif operation.invoked_at <= end:
-            known += _weakened(operation)
-    return known
+            pairs += [(known, operation) for known in _weakened(operation)]
+    return pairs
 
 
 def _weakened(operation: Operation) -> tuple[Operation, ...]:
@@ -111,18 +147,16 @@ def _fewest(
     hard: list[Operation], still_fails: Callable[[Sequence[Operation]], bool]
 ) -> list[Operation]:
     """Those that cannot all be weakened, found by leaving out ever smaller runs of them."""
-    attempts = 0
     size = max(1, len(hard) // 2)
     while True:
         start = 0
-        while start < len(hard) and attempts < _ATTEMPTS_MAX:
-            attempts += 1
+        while start < len(hard):
             less = hard[:start] + hard[start + size :]
             if still_fails(less):
                 hard = less
             else:
                 start += size
-        if size == 1 or attempts >= _ATTEMPTS_MAX:
+        if size == 1:
             return hard
         size = max(1, size // 2)
 
@@ -133,17 +167,6 @@ def _with_only(operations: Sequence[Operation], hard: Sequence[Operation]) -> li
     for operation in operations:
         some += (operation,) if id(operation) in kept else _weakened(operation)
     return some
-
-
-def explain(window: Sequence[Operation]) -> str:
-    """What cannot be explained, as a clause."""
-    ended = [operation for operation in window if operation.outcome is not Outcome.UNKNOWN]
-    last = max(ended, key=lambda operation: operation.ended_at)
-    return (
-        f"{_claim(last)}, which no order of these {len(window)} operations explains"
-        if len(window) > 1
-        else f"{_claim(last)}, which nothing explains"
-    )
 
 
 def _claim(operation: Operation) -> str:
