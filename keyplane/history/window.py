@@ -16,7 +16,7 @@ from keyplane.history.search import Result
 # Looks for an order of some operations, at so many configurations at most.
 Attempt = Callable[[Sequence[Operation], int], Result]
 
-# Configurations for all attempts at a shorter window, and for each at leaving operations out of it.
+# Configurations for finding the prefix, for leaving operations out of it, and for each try at that.
 # A window is for reading: what is given up here only leaves it longer.
 _STEPS_MAX = 200_000
 _ATTEMPT_STEPS_MAX = 2_000
