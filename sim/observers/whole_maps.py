@@ -19,8 +19,10 @@ from sim.world import World
 class WholeMaps(Observer):
     def __init__(self, world: World) -> None:
         super().__init__(world)
-        # Of each memcached node: how often it had been emptied when it was last whole.
+        # Of each memcached node: how often it had been emptied when it was last whole, and the keys
+        # of what named pages then. An empty one lacks nothing that it names, and is not whole.
         self._whole: dict[str, int] = {}
+        self._held: dict[str, set[str]] = {}
         # Keys of the pages that a value names.
         self._names: dict[bytes, list[str]] = {}
 
@@ -36,9 +38,12 @@ class WholeMaps(Observer):
                 ),
                 None,
             )
+            still = self._whole.get(name, 0) == memcached.flushes
             if torn is None:
-                self._whole[name] = memcached.flushes
-            elif self._whole.get(name) == memcached.flushes:
+                naming = {key for key, value in values.items() if self._pages_of(value)}
+                if still or naming >= self._held.get(name, set()):
+                    self._whole[name], self._held[name] = memcached.flushes, naming
+            elif still:
                 self.world.violate("I5", f"{name} holds {torn[0]} without its page {torn[1]}", name)
 
     def _pages_of(self, value: bytes) -> list[str]:

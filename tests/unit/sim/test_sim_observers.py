@@ -491,6 +491,23 @@ def test_a_root_without_its_page_is_noticed() -> None:
     assert fires(seen(WholeMaps, plant), "I5", "memds-1 holds", "memds-1")
 
 
+def test_a_node_that_was_seen_empty_is_not_whole_for_that() -> None:
+    """It lacks nothing that it names, as it names nothing; what comes back comes in any order."""
+
+    def plant(scenario: Scenario) -> None:
+        observer = WholeMaps(scenario.world)
+        observer.beat()
+        memcached = scenario.world.memcached["memds-1"]
+        before = dict(memcached.values)
+        memcached.flush()
+        observer.beat()
+        root = memds_keys.root(CLUSTER, "orders")
+        memcached.store({root: before[root]})
+        observer.beat()
+
+    assert seen(WholeMaps, plant) is None
+
+
 def test_a_node_that_was_emptied_may_lack_pages_until_it_is_whole_again() -> None:
     scenario = scene(WholeMaps)
     scenario.fault("memds-flush", "memds-1", at=1.0)
