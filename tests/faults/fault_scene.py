@@ -92,8 +92,10 @@ class Scene:
 
     @cached_property
     def other(self) -> str:
-        """A storage node that is not the victim."""
-        return next(name for name in self.members(Kind.STORAGE) if name != self.victim)
+        """The storage node with the most of the keys but the victim; it may have none."""
+        owners = list(self.owners.values())
+        others = (name for name in self.members(Kind.STORAGE) if name != self.victim)
+        return max(others, key=owners.count)
 
     def members(self, kind: Kind) -> list[str]:
         return [member.name for member in self.cluster.state().of_kind(kind)]
@@ -151,14 +153,11 @@ class Scene:
         answer = self.admin.call(pb.ListPartitionsRequest(table=TABLE), pb.ListPartitionsResponse)
         return [Partition.from_proto(message) for message in answer.partitions]
 
-    def partition_on(self, node: str) -> Partition:
+    def partition_of_victim(self) -> Partition:
         """One with some of the keys."""
+        key = next(key for key, owner in self.owners.items() if owner == self.victim)
         with Client(self.cluster.addresses(Kind.ROUTER)) as client:
-            for key in self.keys:
-                found = client.explain(TABLE, {"id": key}).partition
-                if found.leader == node:
-                    return Partition.from_proto(found)
-        raise AssertionError(f"{node} has none of the keys")
+            return Partition.from_proto(client.explain(TABLE, {"id": key}).partition)
 
     def split(self, partition: Partition) -> str:
         """Starts it; returns the operation's id."""

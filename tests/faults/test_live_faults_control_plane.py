@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400)]
 def paused_through_a_move(scene: Scene) -> None:
     """The two nodes finish it between them."""
     slow = scene.inject(FaultKind.LATENCY, scene.victim, scene.other, delay_s=0.03)
-    moving = scene.move(scene.partition_on(scene.victim), scene.other)
+    moving = scene.move(scene.partition_of_victim(), scene.other)
     paused = scene.inject(FaultKind.PAUSE, "metadata")
     scene.wait(1.5, 20.0)
     scene.heal(paused)
@@ -35,9 +35,8 @@ def killed_during_a_merge(scene: Scene) -> None:
 
 def lag_during_splits(scene: Scene) -> None:
     lag = scene.inject(FaultKind.METADATA_LAG, "metadata", delay_s=0.5)
-    first = scene.split(scene.partition_on(scene.victim))
-    second = scene.split(scene.partition_on(scene.other))
-    assert scene.end_of(first) == scene.end_of(second) == "succeeded"
+    splitting = [scene.split(partition) for partition in scene.partitions()[:2]]
+    assert {scene.end_of(split) for split in splitting} == {"succeeded"}
     scene.wait(0.0, 20.0)
     scene.heal(lag)
 

@@ -42,7 +42,7 @@ def dies_in_a_move(point: str, is_target: bool) -> Callable[[Scene], None]:
 
     def act(scene: Scene) -> None:
         dying = scene.other if is_target else scene.victim
-        partition, target = scene.partition_on(scene.victim), scene.other
+        partition, target = scene.partition_of_victim(), scene.other
         scene.inject(FaultKind.CRASH_POINT, dying, point=point)
         moving = scene.move(partition, target)
         wait_until(lambda: scene.cluster.life()[dying] == "dead", f"{dying} is at {point}")

@@ -21,7 +21,7 @@ def with_a_split(
 
     def act(scene: Scene) -> None:
         scene.inject(kind, target, probability=probability, **parameters)
-        splitting = scene.split(scene.partition_on(scene.victim))
+        splitting = scene.split(scene.partition_of_victim())
         scene.wait(1.5, 20.0)
         assert scene.end_of(splitting) == "succeeded"
         scene.heal()
@@ -30,7 +30,7 @@ def with_a_split(
 
 
 def all_lost_during_a_split(scene: Scene) -> None:
-    splitting = scene.split(scene.partition_on(scene.victim))
+    splitting = scene.split(scene.partition_of_victim())
     scene.inject(FaultKind.KILL, "memds")
     assert scene.end_of(splitting) == "succeeded"
     scene.wait(1.0, 20.0)

@@ -60,7 +60,7 @@ def router_cut_from_clients(scene: Scene) -> None:
 def source_cut_from_target(scene: Scene) -> None:
     """In the middle of a move. It is given up, or ends when the two are connected again."""
     slow = scene.inject(FaultKind.LATENCY, scene.victim, scene.other, delay_s=0.05)
-    moving = scene.move(scene.partition_on(scene.victim), scene.other)
+    moving = scene.move(scene.partition_of_victim(), scene.other)
     scene.wait(0.15)
     cut = scene.inject(FaultKind.PARTITION, scene.victim, scene.other)
     scene.wait(2.0, 20.0)
