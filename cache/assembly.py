@@ -254,7 +254,7 @@ class Assembly:
     def _bury(self, followed: FollowedTable, rank: Rank) -> None:
         self._drop_collecting(followed)
         followed.map, followed.rank, followed.deleted = None, rank, True
-        self._listener.on_deleted(followed.name)
+        self._listener.on_deleted(followed.name, rank[0])
 
     def _collect_map(self, followed: FollowedTable, rank: Rank, root: pb.MapRoot) -> None:
         before = self._drop_collecting(followed)

@@ -28,8 +28,8 @@ class MapListener(Protocol):
     def on_map(self, map: PartitionMap) -> None:
         """A map newer than any before it of its table."""
 
-    def on_deleted(self, table: str) -> None:
-        """A tombstone that is newer than the table's map. Told once."""
+    def on_deleted(self, table: str, table_id: int) -> None:
+        """A tombstone that is newer than the table's map, and of which table. Told once."""
 
     def on_nodes(self, directory: pb.NodeDirectory) -> None:
         """A directory newer than any before it, with at least one node."""

@@ -83,6 +83,10 @@ class MetadataCore:
         return self._world.catalog
 
     @property
+    def driver(self) -> Driver:
+        return self._driver
+
+    @property
     def ready(self) -> bool:
         """Whether the database is loaded, and is this store's to change."""
         return self._opened and not self._stopping and not self._writer.superseded

@@ -244,7 +244,8 @@ class Driver:
         """Gives an operation up on request, if that is still possible.
 
         on_done: the operation afterwards. Errors: OPERATION_NOT_FOUND; ILLEGAL_TRANSITION when it
-        is too late, or its kind cannot be taken back; what the storage node said; DATABASE_ERROR.
+        is too late, or its kind cannot be taken back; NOT_SERVING while somebody else cancels it;
+        what the storage node said; DATABASE_ERROR.
         """
         operation = self._world.catalog.operation(operation_id)
         script = SCRIPTS[operation.kind]
@@ -258,6 +259,13 @@ class Driver:
                 "which cannot be taken back",
             )
         run = self._runs.setdefault(operation_id, _Run(operation_id))
+        if run.held:
+            # The end of either would let the operation go on under the other.
+            raise KeyplaneError(
+                Reason.NOT_SERVING,
+                f"operation {operation_id} is being cancelled already; ask again for how it ended",
+                retry_after_s=self._world.config.drive_beat_s,
+            )
         run.held = True
 
         def released(outcome: Operation | KeyplaneError) -> None:

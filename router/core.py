@@ -174,8 +174,8 @@ class RouterCore:
         now = self._clock.now()
         self._take("map", lambda: self._tables.install_map(map, route.ROUTE_SOURCE_MEMDS, now))
 
-    def on_deleted(self, table: str) -> None:
-        self._take("tombstone", lambda: self._tables.bury(table))
+    def on_deleted(self, table: str, table_id: int) -> None:
+        self._take("tombstone", lambda: self._tables.bury(table, table_id))
 
     def on_nodes(self, directory: catalog.NodeDirectory) -> None:
         self._take("directory", lambda: self._nodes.install(directory))

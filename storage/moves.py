@@ -45,14 +45,19 @@ class Moves:
         return _progress(source)
 
     def cancel(self, request: pb.CancelMoveRequest) -> pb.CancelMoveResponse:
-        """Gives a move up unless it is too late. One that is unknown counts as given up."""
+        """Gives a move up unless it is too late. One that is unknown counts as given up, and stays
+        so: the call that would have started it may have been overtaken by this one.
+        """
+        cancelled = KeyplaneError(Reason.CANCELLED, "the move was cancelled")
         active = self._active.get(request.partition_id)
         if active is not None and active.move.operation_id == request.operation_id:
-            active.abort(KeyplaneError(Reason.CANCELLED, "the move was cancelled"))
+            active.abort(cancelled)
             return pb.CancelMoveResponse(phase=active.phase)
         known = self._find(request.operation_id, request.partition_id)
-        phase = pb.MOVE_PHASE_ABORTED if known is None else known.phase
-        return pb.CancelMoveResponse(phase=phase)
+        if known is None:
+            known = _aborted(cancelled)
+            self._keep(request.operation_id, request.partition_id, known)
+        return pb.CancelMoveResponse(phase=known.phase)
 
     def resume(self) -> None:
         """After a restart: finishes what is past the point of no return, drops what is not."""
@@ -137,11 +142,17 @@ class Moves:
         source.start()
         return source
 
-    def _end(self, source: MoveSource) -> None:
-        del self._active[source.partition_id]
-        self._ended[source.move.operation_id, source.partition_id] = _progress(source)
+    def _keep(
+        self, operation_id: str, partition_id: int, outcome: pb.MovePartitionResponse
+    ) -> None:
+        """Remembers an outcome for callers that ask again."""
+        self._ended[operation_id, partition_id] = outcome
         if len(self._ended) > self._state.config.moves.outcomes_max:
             self._ended.popitem(last=False)
+
+    def _end(self, source: MoveSource) -> None:
+        del self._active[source.partition_id]
+        self._keep(source.move.operation_id, source.partition_id, _progress(source))
         outcome = "done" if source.phase == pb.MOVE_PHASE_DONE else "aborted"
         self._outcomes.inc(outcome)
         if source.error is not None:

@@ -235,9 +235,9 @@ def _explain(result: Any, profile: str, directory: Any) -> Path:
 _REPLAY_EXAMPLES = """
     keyplane sim replay 12                  the same run again, with the trace of what went wrong
     keyplane sim replay 12 --shrink         the fewest faults and requests that still fail
-    keyplane sim replay 12 -p gray --everything > trace.txt
+    keyplane sim replay 12 -p gray --everything     every event, of everybody
     keyplane sim replay .keyplane/sim/latest/seed-12.plan.json
-    keyplane sim replay 3 --plant skip-epoch-check    what a known bug looks like
+    keyplane sim replay 3 --plant skip-epoch-check   what a known bug looks like
 """
 
 
@@ -308,20 +308,20 @@ def _planted(name: str) -> AbstractContextManager[object]:
     """The planted bug of this name, or none."""
     if not name:
         return nullcontext()
-    from sim.mutants import registry
+    from sim.mutants.registry import MUTANTS
 
     _check_mutants([name])
-    return registry.get(name).apply()
+    return MUTANTS[name].apply()
 
 
 def _check_mutants(names: list[str]) -> None:
-    from sim.mutants import registry
+    from sim.mutants.registry import MUTANTS
 
     for name in names:
-        if name not in registry.names():
+        if name not in MUTANTS:
             raise KeyplaneError(
                 Reason.INVALID_ARGUMENT,
-                f"no planted bug is called {name!r}; there are: {', '.join(registry.names())}",
+                f"no planted bug is called {name!r}; there are: {', '.join(MUTANTS)}",
             )
 
 
@@ -366,31 +366,37 @@ def mutants(
     What measures the simulator: a bug that no seed finds is a hole in the world. Exit code: 0 all
     were found; 1 one survived.
     """
-    from sim.mutants import hunt_all, registry
+    from sim.mutants.hunt import Kill, hunt_all
+    from sim.mutants.registry import MUTANTS
 
     _check_mutants(names or [])
     began_at = time.monotonic()
-    found = hunt_all(names or registry.names(), workers, out.note)
-    rows = [
-        (
-            each.name,
-            each.invariant or "survived",
-            each.profile,
-            str(each.seed),
-            each.seeds_tried,
-            each.wall_seconds,
-        )
+    found = hunt_all(names or (), workers, lambda outcome: out.note(str(outcome)))
+    details = [
+        {
+            "name": each.mutant,
+            "what": MUTANTS[each.mutant].what,
+            "invariant": each.invariant if isinstance(each, Kill) else None,
+            "profile": each.profile if isinstance(each, Kill) else None,
+            "seed": each.seed if isinstance(each, Kill) else None,
+            "seeds_tried": each.seeds_tried,
+            "wall_seconds": round(each.wall_seconds, 3),
+        }
         for each in found
     ]
-    out.table(("planted bug", "found by", "profile", "seed", "seeds tried", "seconds"), rows)
-    survivors = [each.name for each in found if each.invariant is None]
+    columns = ("name", "invariant", "profile", "seed", "seeds_tried", "wall_seconds")
+    out.table(
+        ("planted bug", "violated", "profile", "seed", "seeds tried", "seconds"),
+        [["survived" if row[name] is None else row[name] for name in columns] for row in details],
+    )
+    survivors = [each.mutant for each in found if not each.killed]
     out.result(
         {
             "mutants": len(found),
             "killed": len(found) - len(survivors),
             "survivors": survivors,
             "wall_seconds": round(time.monotonic() - began_at, 3),
-            "details": [each.facts() for each in found],
+            "details": details,
         }
     )
     return EXIT_NO if survivors else EXIT_OK

@@ -45,7 +45,8 @@ CACHE: tuple[Mutant, ...] = (
                 " and found.outcome is MemdsOutcome.EMPTY:\n"
                 "            for name in list(self._assembly.tables):\n"
                 "                if memds_keys.root(self._config.cluster, name) == key:\n"
-                "                    self._listener.on_deleted(name)\n"
+                "                    rank = self._assembly.tables[name].rank\n"
+                "                    self._listener.on_deleted(name, rank[0])\n"
                 "        elif complete and key in beat.missing:",
             ),
         ),

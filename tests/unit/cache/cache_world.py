@@ -116,7 +116,7 @@ class Router:
         routes = self.routes.setdefault(map.table.name, RouteTable(map.table))
         routes.install_map(map, route_pb2.ROUTE_SOURCE_MEMDS, self.clock.now())
 
-    def on_deleted(self, table: str) -> None:
+    def on_deleted(self, table: str, table_id: int) -> None:
         self.deleted.append(table)
         self.routes.pop(table, None)
 

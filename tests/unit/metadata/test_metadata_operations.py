@@ -10,6 +10,7 @@ from metadata_world import World, refused
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.metadata.v1 import metadata_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
+from metadata.operations import Operation
 
 
 @pytest.fixture
@@ -225,6 +226,23 @@ def test_a_move_under_way_can_be_cancelled(world: World) -> None:
     assert (ended.state, ended.reason) == (pb.OPERATION_STATE_FAILED, "CANCELLED")
     world.fleet.polls_per_move = 3
     world.done(world.move(1, "c"))
+    world.check()
+
+
+def test_two_who_cancel_at_once_cannot_undo_each_other(world: World) -> None:
+    """While one cancels, another is told so. The end of the other once let the operation go on
+    under the first, which then called it cancelled after it had been done.
+    """
+    world.fleet.polls_per_move = 1000
+    operation = world.move(1, "c")
+    world.run(1)
+    outcomes: list[Operation | KeyplaneError] = []
+    world.core.driver.cancel(operation.operation_id, outcomes.append)
+    error = refused(lambda: world.core.driver.cancel(operation.operation_id, outcomes.append))
+    assert error.reason is Reason.NOT_SERVING
+    world.settle()
+    assert world.operation(operation.operation_id).reason == "CANCELLED"
+    assert len(outcomes) == 1
     world.check()
 
 

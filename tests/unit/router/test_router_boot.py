@@ -10,6 +10,7 @@ from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.partition import Partition
 from router.config import RouterConfig
 from router.snapshots import FILE
+from router.tables import Tables
 
 
 def test_a_router_is_ready_after_one_answer_of_memds() -> None:
@@ -243,3 +244,12 @@ def test_a_search_that_outlives_its_request_ends_with_the_deadline() -> None:
     assert world.clock.now() - started_at < 0.2
     with pytest.raises(KeyplaneError):
         world.get("x", table="nothing")
+
+
+def test_a_table_deleted_before_it_was_known_does_not_come_back_by_old_news() -> None:
+    """A late report names the deleted table; only a later one may take its name."""
+    tables = Tables()
+    tables.bury("music", 7)
+    assert tables.know(catalog.Table(table_id=7, name="music")) is None
+    key = catalog.KeyAttribute(name="artist", type=catalog.SCALAR_TYPE_STRING)
+    assert tables.know(catalog.Table(table_id=8, name="music", partition_key=key)) is not None

@@ -311,6 +311,14 @@ def test_cancelling_gives_up_before_the_point_of_no_return(world: StorageWorld) 
     assert world.get("s1", (1, 1), "old-1")
 
 
+def test_a_start_that_its_cancelling_has_overtaken_starts_nothing(world: StorageWorld) -> None:
+    """Who cancelled it believes that it is over, and would not commit what it moved."""
+    cancel = pb.CancelMoveRequest(operation_id="move", partition_id=1)
+    assert world.call("s1", "CancelMove", cancel).phase == pb.MOVE_PHASE_ABORTED
+    assert world.move("s1", (1, 1), "s2").reason == "CANCELLED"
+    assert world.move("s1", (1, 1), "s2", "another").phase != pb.MOVE_PHASE_ABORTED
+
+
 def test_cancelling_after_it_is_too_late(world: StorageWorld) -> None:
     finish(world)
     cancel = pb.CancelMoveRequest(operation_id="move", partition_id=1)
