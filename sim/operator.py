@@ -30,6 +30,9 @@ _PAUSE_S = 0.5
 # Merges past this share are of partitions that the operator only takes for neighbours.
 _MISTAKEN = 0.85
 
+# Moves past this share go back to where the partition of the last one came from.
+_BACK = 0.6
+
 # Partitions narrower than this are not split further: a few dozen splits of one hash get there.
 _NARROW = 1 << 40
 
@@ -59,6 +62,8 @@ class Operator:
         self._transport = world.transport(self._process)
         self._requests = 0
         self._scratch = 0
+        # The last partition to be moved, with its table and the node that it was on.
+        self._moved: tuple[str, Partition, str] | None = None
         self.asked = 0
         self.refused: dict[str, int] = {}
         self._kinds: Mapping[str, Callable[[Action], None]] = {
@@ -162,13 +167,23 @@ class Operator:
             self.ask("MergePartitions", request)
 
     def _move(self, action: Action) -> None:
+        """Of any partition to any node; often back to where the last one came from, which is when
+        what somebody remembers of its first stay there may be mistaken for the present.
+        """
+        if action.second > _BACK and self._moved is not None:
+            table, moved, came_from = self._moved
+            self._moved = None
+            self._ask_move(table, moved, came_from)
+            return
         partition = self._choose(action.first)
         if partition is not None:
             nodes = self._world.topology.storage_names()
             others = [name for name in nodes if name != partition.leader]
             if others:
-                target = others[int(action.second * len(others))]
-                self._ask_move(self._table(partition), partition, target)
+                target = others[int(action.second * 1_000_000) % len(others)]
+                table = self._table(partition)
+                self._moved = (table, partition, partition.leader)
+                self._ask_move(table, partition, target)
 
     def _ask_move(self, table: str, partition: Partition, target: str) -> None:
         request = pb.MovePartitionRequest(

@@ -66,13 +66,14 @@ def draw_plan(seed: int, profile_name: str) -> Plan:
     faults = list(_draw_faults(rng, profile, topology))
     if profile.compared:
         faults.insert(0, _outage(profile))
+    actions = tuple(_draw_actions(rng, profile))
     return Plan(
         seed=seed,
         profile=profile_name,
         topology=topology,
-        workload=profile.workload,
+        workload=replace(profile.workload, hot=rng.choice([0.0, 0.0, 0.2, 0.5])),
         faults=tuple(faults),
-        actions=tuple(_draw_actions(rng, profile)),
+        actions=actions,
         faults_s=profile.faults_s,
         least_s=profile.least_s,
     )
@@ -91,7 +92,14 @@ def _draw_faults(rng: random.Random, profile: Profile, topology: Topology) -> It
         number += 1
         kind = rng.choices(kinds, weights)[0]
         seconds = rng.choice([0.05, 0.3, 1.0, 3.0, 8.0]) * (0.5 + rng.random())
-        yield TimedFault(at, seconds, _draw_fault(rng, kind, f"fault-{number}", topology))
+        fault = _draw_fault(rng, kind, f"fault-{number}", topology)
+        yield TimedFault(at, seconds, fault)
+        if kind is FaultKind.FULL_DISK and rng.random() < 0.5:
+            # What the disk has kept of writes that failed shows when the node starts on it again.
+            restart = Fault(f"{fault.id}-restart", FaultKind.RESTART, fault.target)
+            restart_at = at + seconds * rng.random()
+            if restart_at < profile.faults_s:
+                yield TimedFault(restart_at, None, restart)
 
 
 def _draw_fault(rng: random.Random, kind: FaultKind, fault_id: str, topology: Topology) -> Fault:

@@ -126,7 +126,7 @@ def draw_topology(rng: random.Random, base: Topology) -> Topology:
             CLUSTER, beat_s=rng.choice([0.25, 0.5, 1.0]), page_slots=rng.choice([1, 2, 32])
         ),
         writes=WriteConfig(
-            queue_writes_max=rng.choice([4, 8]) if small else 10_000,
+            queue_writes_max=rng.choice([1, 4]) if small else 10_000,
             batch_writes_max=rng.choice([1, 2, 512]),
             tokens_max=rng.choice([1_000, 4_000]) if small else 200_000,
             probe_s_min=0.05,

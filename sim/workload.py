@@ -27,19 +27,21 @@ from sim.world import World
 # Items share their partition key with so many others, where a table has a sort key.
 _ITEMS_PER_PARTITION_KEY = 4
 
-_BATCH_KEYS = 3
+BATCH_KEYS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class WorkloadSpec:
     """lanes: per client. think_s: mean pause between a lane's requests, in virtual seconds.
 
-    mix: relative frequency of each kind of request. timeout_s: of each.
+    mix: relative frequency of each kind of request. timeout_s: of each. hot: the share of requests
+    that are for one and the same item.
     """
 
     lanes: int = 3
     think_s: float = 0.37
     timeout_s: float = 5.0
+    hot: float = 0.0
     mix: Mapping[str, float] = field(
         default_factory=lambda: {
             "put": 30.0,
@@ -142,6 +144,13 @@ class Load:
         slowest = latencies[int(len(latencies) * 0.99)] if latencies else 0.0
         return Window(len(latencies) + failed, failed, slowest)
 
+    def key_at(self, number: float) -> Key:
+        """The item that a number of [0, 1) stands for."""
+        hot = self.spec.hot
+        if number < hot:
+            return self.keys[0]
+        return self.keys[int((number - hot) / (1.0 - hot) * len(self.keys))]
+
     def start(self) -> None:
         self.going = True
         self.began_at = self.world.now
@@ -215,7 +224,7 @@ class _Lane:
                 return
             self._make(
                 self._kinds[bisect(self._weights, kind * self._weights[-1])],
-                self._load.keys[int(what * len(self._load.keys))],
+                self._load.key_at(what),
                 dice,
             )
 
@@ -454,7 +463,7 @@ class _Lane:
 
     def _some(self, rng: random.Random, key: Key) -> list[Key]:
         others = self._load.of_table[key.table.name]
-        more = [others[rng.randrange(len(others))] for _ in range(_BATCH_KEYS - 1)]
+        more = [others[rng.randrange(len(others))] for _ in range(BATCH_KEYS - 1)]
         return list({each.name: each for each in (key, *more)}.values())
 
     # --- ends -----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sim.observers.authority import Authority
 from sim.observers.base import Observer
 from sim.observers.bounds import Bounds
 from sim.observers.constant_work import ConstantWork
@@ -23,6 +24,7 @@ __all__ = ["ALL", "Observer"]
 
 ALL: tuple[Callable[[World], Observer], ...] = (
     OneOwner,
+    Authority,
     Truth,
     ForwardOnly,
     NoBackdoor,

@@ -19,13 +19,14 @@ from keyplane.model.partition import Partition
 from keyplane.route.v1 import route_pb2 as route
 from keyplane.storage.v1 import storage_pb2 as storage
 from sim import INVARIANTS, Scenario
+from sim.observers.authority import Authority
 from sim.observers.forward_only import ForwardOnly
 from sim.observers.no_backdoor import NoBackdoor
 from sim.observers.one_owner import EXECUTE, OneOwner
 from sim.observers.truth import Truth
 from sim.process import address_of
 from sim.topology import METADATA
-from storage.ownership import Holding
+from storage.ownership import Holding, Move
 from wire.faults import Fault, FaultKind
 from wire.ports import Reply
 
@@ -115,6 +116,32 @@ def test_of_a_batch_only_the_writes_that_were_acknowledged_count() -> None:
             )
 
     assert seen(OneOwner, plant) is None
+
+
+@pytest.mark.parametrize("epochs", [-1, 1])
+def test_an_answer_at_another_epoch_than_the_node_serves_at_is_noticed(epochs: int) -> None:
+    def plant(scenario: Scenario) -> None:
+        name, shard = served(scenario)
+        wrong = replace(shard.partition, epoch=shard.partition.epoch + epochs)
+        call(scenario, "late", name, EXECUTE, write(wrong, 5), ACKNOWLEDGED)
+
+    assert fires(seen(Authority, plant), "I1", "which it serves at epoch 1")
+
+
+def test_a_read_that_the_source_of_a_move_answers_after_the_handover_is_noticed() -> None:
+    def plant(scenario: Scenario) -> None:
+        name, shard = served(scenario)
+        state = scenario.world.storage(name).node.state
+        partition = shard.partition
+        holding = state.ownership.serving(partition.partition_id)
+        moving = holding.become_moving(Move("move-1", 1, state.node))
+        state.ownership.install([moving.become_handover()])
+        request = storage.ExecuteRequest(partition_id=partition.partition_id, epoch=partition.epoch)
+        request.get.key.hash = 5
+        read = Reply(storage.ExecuteResponse(get=storage.GetResult()).SerializeToString())
+        call(scenario, "reader", name, EXECUTE, request, read)
+
+    assert fires(seen(Authority, plant), "I1", "which is handover there")
 
 
 # --- I10, I8: what was ever true ----------------------------------------------------------------
