@@ -125,7 +125,7 @@ MOVES: tuple[Mutant, ...] = (
             Edit(
                 MoveSource._activated,
                 "put_holding(batch, retired)",
-                "pass",
+                "put_holding(batch, retired)\n        batch.writes = dict.fromkeys(batch.writes)",
             ),
             Edit(
                 MoveSource._activated,

@@ -68,16 +68,14 @@ ROUTER: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
-        "hedges-only-when-late",
-        "The second memcached node is asked only when the first is late or fails.",
+        "second-node-only-for-lookups",
+        "A router that waits for no table asks one memcached node on a beat instead of two.",
         ("I7",),
         (
             Edit(
-                MapReader._end_visit,
-                "beat.visits_ended += 1",
-                "beat.visits_ended = len(beat.nodes)\n"
-                "    if beat.hedge is not None:\n"
-                "        beat.hedge.cancel()",
+                MapReader._begin,
+                "nodes[:NODES_PER_BEAT]",
+                "nodes[: NODES_PER_BEAT if self._lookups else 1]",
             ),
         ),
     ),
