@@ -14,7 +14,7 @@ from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.partition import Partition
 from keyplane.storage.v1 import storage_pb2 as pb
 from storage.answer import Answer
-from storage.layout import data_ranges, progress_key, table_data, token_range
+from storage.layout import item_range, progress_key, table_items, token_names
 from storage.ownership import Holding, State
 from storage.records import Progress, delete_holding, put_holding, put_progress, put_table
 from storage.shard import Shard
@@ -199,7 +199,7 @@ class Changes:
                 for holding in state.ownership
                 if holding.partition.table_id == request.table_id
             ]
-            batch = Batch(delete_ranges=table_data(request.table_id))
+            batch = Batch(delete_ranges=[table_items(request.table_id)])
             put_table(batch, table)
             for holding in dropped:
                 delete_holding(batch, holding.partition.partition_id)
@@ -234,11 +234,10 @@ class Changes:
             released = holding.become_released()
             batch = Batch(
                 delete_ranges=[
-                    each
+                    item_range(partition.table_id, start, end)
                     for start, end in state.ownership.gaps(
                         partition.table_id, partition.start, partition.end
                     )
-                    for each in data_ranges(partition.table_id, start, end)
                 ]
             )
             put_holding(batch, released)
@@ -293,8 +292,8 @@ class Changes:
             tokens = reduce(TokenMemory.union, (parent.tokens for parent in parents))
             for holding in opened:
                 heir = holding.partition
-                span = token_range(heir.table_id, heir.start, heir.end)
-                state.open_shard(holding, progress, tokens.within(*span))
+                names = token_names(heir.table_id, heir.start, heir.end)
+                state.open_shard(holding, progress, tokens.within(*names))
 
         return Step(batch, apply)
 

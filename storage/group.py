@@ -10,12 +10,9 @@ from keyplane.storage.v1 import storage_pb2 as pb
 from storage.layout import progress_key
 from storage.records import encode_progress
 from storage.shard import Shard, TailEntry
-from storage.token_store import TokenStore
+from storage.token_log import SWEPT_PER_BATCH, TokenLog
 from storage.tokens import Remembered
 from wire.ports import Batch, Reply, ReplyFn
-
-# Forgotten tokens that a batch deletes for each of its writes: more than come with them.
-SWEPT_PER_WRITE = 2
 
 
 @dataclass(slots=True)
@@ -44,26 +41,26 @@ class Write:
 class Group:
     """tokens: the node's. Memory learns of the batch once it is durable, and not before."""
 
-    tokens: TokenStore
+    tokens: TokenLog
     batch: Batch = field(default_factory=Batch)
     writes: list[Write] = field(default_factory=list)
     sync: bool = False
-    # Results by the engine keys of their tokens.
-    remembered: dict[bytes, tuple[Shard, Remembered]] = field(default_factory=dict)
-    # Tokens that the batch deletes.
-    swept: list[bytes] = field(default_factory=list)
+    # Results by the names of their tokens, and the shards that they belong to, in order.
+    remembered: dict[bytes, Remembered] = field(default_factory=dict)
+    owners: list[Shard] = field(default_factory=list)
+    # Old records of the log that the batch deletes.
+    swept: int = 0
     changes: list[tuple[Shard, TailEntry]] = field(default_factory=list)
     # Items and bytes by which a shard has grown.
     growth: dict[Shard, tuple[int, int]] = field(default_factory=dict)
 
     def recall(self, shard: Shard, name: bytes) -> Remembered | None:
-        """The result of an earlier attempt, in this group or before. name: the token's key."""
-        here = self.remembered.get(name)
-        return here[1] if here is not None else shard.tokens.find(name)
+        """The result of an earlier attempt, in this group or before."""
+        return self.remembered.get(name) or shard.tokens.find(name)
 
     def remember(self, shard: Shard, name: bytes, result: Remembered) -> None:
-        self.remembered[name] = shard, result
-        self.tokens.put(self.batch, name, result)
+        self.remembered[name] = result
+        self.owners.append(shard)
 
     def change(self, shard: Shard, entry: TailEntry) -> None:
         """Makes an item anew, replaces it, or deletes it."""
@@ -76,18 +73,22 @@ class Group:
             data_bytes + _entry_bytes(key, new) - _entry_bytes(key, old),
         )
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing needs to be written down."""
+        return not (self.batch or self.remembered)
+
     def close(self) -> None:
         """Completes the batch by what every batch of writes carries along."""
+        self.swept = self.tokens.write(self.batch, self.remembered.items(), SWEPT_PER_BATCH)
         for shard, (items, data_bytes) in self.growth.items():
             self.batch.writes[progress_key(shard.partition.partition_id)] = encode_progress(
                 shard.version, shard.items + items, shard.data_bytes + data_bytes, shard.counted
             )
-        operations = sum(len(write.operations) for write in self.writes)
-        self.swept = self.tokens.sweep(self.batch, SWEPT_PER_WRITE * operations)
 
     def learn(self) -> None:
         """Tells memory what the batch has done."""
-        for name, (shard, result) in self.remembered.items():
+        for shard, (name, result) in zip(self.owners, self.remembered.items(), strict=True):
             shard.tokens.remember(name, result)
         self.tokens.remembered(len(self.remembered))
         self.tokens.swept(self.swept)

@@ -1,9 +1,8 @@
 """Where things are in a storage node's engine.
 
-Keys begin with a tag byte: NODE records are about the node itself, ITEM entries hold the data,
-TOKEN entries the results of recent writes. Items are ordered by table, key hash and key, tokens by
-table, key hash and token, so a range of hashes is contiguous and splitting or merging partitions
-touches neither.
+Keys begin with a tag byte: NODE records are about the node itself, ITEM entries hold the data, LOG
+records the results of recent writes. Items are ordered by table, key hash and key, so a range of
+hashes is contiguous and splitting or merging partitions touches no item.
 """
 
 from __future__ import annotations
@@ -11,22 +10,21 @@ from __future__ import annotations
 import struct
 
 from keyplane.model.keys import address_range, item_address
-from keyplane.model.partition import KEYSPACE_END
 
 NODE_TAG = b"\x01"
 ITEM_TAG = b"\x02"
-TOKEN_TAG = b"\x03"
+LOG_TAG = b"\x03"
 
 NODE_RECORD = NODE_TAG + b"node"
-# Since when the node's TOKEN entries are complete.
-REMEMBERS_RECORD = NODE_TAG + b"remembers"
 _TABLE_PREFIX = NODE_TAG + b"table/"
 _PARTITION_PREFIX = NODE_TAG + b"partition/"
 _PROGRESS_PREFIX = NODE_TAG + b"progress/"
 
 _ID = struct.Struct(">Q")
 _ADDRESS_OFFSET = len(ITEM_TAG) + 8
-_TOKEN_OFFSET = _ADDRESS_OFFSET + 8
+
+# Table id, key hash, client id, sequence number.
+TOKEN_NAME_BYTES = 8 + 8 + 16 + 8
 
 
 def table_key(table_id: int) -> bytes:
@@ -61,38 +59,45 @@ def item_range(table_id: int, start: int, end: int) -> tuple[bytes, bytes]:
     return ITEM_TAG + low, ITEM_TAG + high
 
 
-def token_key(item_key: bytes, token: bytes) -> bytes:
-    """Of the result of the write of an item under a token."""
-    return TOKEN_TAG + item_key[len(ITEM_TAG) : _TOKEN_OFFSET] + token
-
-
-def token_range(table_id: int, start: int, end: int) -> tuple[bytes, bytes]:
-    """Half-open range of the tokens of one table with start <= key hash < end."""
-    low, high = address_range(table_id, start, end)
-    return TOKEN_TAG + low, TOKEN_TAG + high
-
-
-def token_keys() -> tuple[bytes, bytes]:
-    return TOKEN_TAG, TOKEN_TAG + b"\xff" * 33
-
-
-def data_ranges(table_id: int, start: int, end: int) -> list[tuple[bytes, bytes]]:
-    """All that belongs to hashes of one table with start <= key hash < end."""
-    return [item_range(table_id, start, end), token_range(table_id, start, end)]
-
-
-def table_data(table_id: int) -> list[tuple[bytes, bytes]]:
-    """All that belongs to the hashes of one table."""
-    return data_ranges(table_id, 0, KEYSPACE_END)
-
-
-def split_token_key(key: bytes) -> tuple[int, bytes]:
-    """Key hash and token of the engine key of a token."""
-    hash_: int = _ID.unpack_from(key, _ADDRESS_OFFSET)[0]
-    return hash_, key[_TOKEN_OFFSET:]
+def table_items(table_id: int) -> tuple[bytes, bytes]:
+    """Half-open range of all items of one table."""
+    return ITEM_TAG + _ID.pack(table_id), ITEM_TAG + _ID.pack(table_id + 1)
 
 
 def split_item_key(key: bytes) -> tuple[int, bytes]:
     """Key hash and encoded key of an item's engine key."""
     hash_: int = _ID.unpack_from(key, _ADDRESS_OFFSET)[0]
     return hash_, key[_ADDRESS_OFFSET + 8 :]
+
+
+def log_key(number: int) -> bytes:
+    """Of a record of the log of write tokens."""
+    return LOG_TAG + _ID.pack(number)
+
+
+def log_number(key: bytes) -> int:
+    number: int = _ID.unpack_from(key, len(LOG_TAG))[0]
+    return number
+
+
+def log_keys() -> tuple[bytes, bytes]:
+    return LOG_TAG, LOG_TAG + b"\xff" * 9
+
+
+def token_name(item_key: bytes, token: bytes) -> bytes:
+    """Of a write of an item under a token: table and key hash as in the item's key, then the token.
+
+    So those of a range of hashes are together, as items are.
+    """
+    return item_key[len(ITEM_TAG) : _ADDRESS_OFFSET + 8] + token
+
+
+def token_names(table_id: int, start: int, end: int) -> tuple[bytes, bytes]:
+    """Half-open range of the names of one table with start <= key hash < end."""
+    return address_range(table_id, start, end)
+
+
+def split_token_name(name: bytes) -> tuple[int, bytes]:
+    """Key hash and token."""
+    hash_: int = _ID.unpack_from(name, 8)[0]
+    return hash_, name[16:]

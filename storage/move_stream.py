@@ -89,12 +89,12 @@ class MoveStream:
         if not taken:
             return None
         self._remembered_until = taken[-1][1].done_at
-        return Chunk(remembered=[to_wire(key, result, now) for key, result in taken])
+        return Chunk(remembered=[to_wire(name, result, now) for name, result in taken])
 
     def take_last_remembered(self, now: float) -> list[pb.RememberedWrite]:
         """Those that have come since, once no more can."""
         last = self._shard.tokens.since(self._remembered_until)
-        return [to_wire(key, result, now) for key, result in last]
+        return [to_wire(name, result, now) for name, result in last]
 
     def close(self) -> None:
         self._close_snapshot()

@@ -7,7 +7,7 @@ so only its word (activate, abandon, or a later attempt) ends the wait.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -16,7 +16,7 @@ from keyplane.model.partition import Partition
 from keyplane.storage.v1 import storage_pb2 as pb
 from storage.answer import Answer
 from storage.digest import Digest
-from storage.layout import data_ranges, item_key
+from storage.layout import item_key, item_range
 from storage.move_tokens import from_wire
 from storage.ownership import Holding, Move, NodeRef, State
 from storage.records import (
@@ -39,22 +39,27 @@ crashpoints.declare("storage.move.prepared", "storage.move.confirmed", "storage.
 
 @dataclass(slots=True)
 class _Arrival:
-    """What has come of a partition in this life of the process."""
+    """What has come of a partition. If all came before this process started: its tokens."""
 
     move: Move
     heard_at: float
     chunks: int = 0
     digest: Digest = field(default_factory=Digest)
-    # Engine keys of tokens and results, oldest first, until they are complete.
+    # Results by the names of their tokens, oldest first, until they are complete.
     remembered: list[tuple[bytes, Remembered]] = field(default_factory=list)
     all_remembered: bool = True
     tokens: TokenMemory | None = None
 
 
 class MoveTarget:
-    def __init__(self, state: NodeState) -> None:
+    def __init__(self, state: NodeState, arrived: Mapping[int, TokenMemory]) -> None:
+        """arrived: memories of the partitions that are CONFIRMED, by id."""
         self._state = state
         self._arrivals: dict[int, _Arrival] = {}
+        for partition_id, tokens in arrived.items():
+            holding = state.ownership.get(partition_id)
+            assert holding is not None and holding.move is not None
+            self._arrivals[partition_id] = _Arrival(holding.move, state.clock.now(), tokens=tokens)
 
     def prepare(
         self, request: pb.PrepareMoveRequest, answer: Answer[pb.PrepareMoveResponse]
@@ -166,18 +171,16 @@ class MoveTarget:
                 return Step(Batch(), lambda: answer.ok(response))
             if not _is_of(holding, request):
                 raise _foreign(request)
-            arrival = self._arrivals.get(request.partition_id)
-            tokens = arrival.tokens if arrival is not None else None
-            if tokens is None:
-                tokens = state.tokens.read(state.engine, holding)
             serving = holding.become_serving()
+            tokens = self._arrivals[request.partition_id].tokens
+            assert tokens is not None
             progress = load_progress(state.engine, request.partition_id)
             batch = Batch()
             put_holding(batch, serving)
 
             def apply() -> None:
                 state.ownership.install([serving])
-                self._arrivals.pop(request.partition_id, None)
+                del self._arrivals[request.partition_id]
                 state.open_shard(serving, progress, tokens)
                 crashpoints.crashpoint("storage.move.activated")
                 answer.ok(response)
@@ -241,10 +244,11 @@ class MoveTarget:
         restored = [each.before for each in stale if each.before is not None]
         removed = sorted({*stale_ids} - {each.partition.partition_id for each in restored})
         state.ownership.check([incoming, *restored], removed)
-        batch = Batch(delete_ranges=data_ranges(table_id, partition.start, partition.end))
+        batch = Batch(delete_ranges=[item_range(table_id, partition.start, partition.end)])
         for each in stale:
             self._clear(batch, each, overlook=[partition_id, *stale_ids])
         put_holding(batch, incoming)
+        state.tokens.write_arrival(batch, partition)
         if table_id not in state.tables:
             put_table(batch, request.table)
 
@@ -337,8 +341,7 @@ class MoveTarget:
     ) -> list[tuple[bytes, Remembered]]:
         """What the source remembers, which goes to disk here too."""
         found = from_wire(partition, request.remembered, self._state.clock.now())
-        for key, result in found:
-            self._state.tokens.put(batch, key, result)
+        self._state.tokens.write(batch, found)
         return found
 
     def _forget(self, holding: Holding, then: Callable[[], None]) -> Step:
@@ -368,8 +371,7 @@ class MoveTarget:
         gaps = self._state.ownership.gaps(
             partition.table_id, partition.start, partition.end, overlook
         )
-        for start, end in gaps:
-            batch.delete_ranges += data_ranges(partition.table_id, start, end)
+        batch.delete_ranges += [item_range(partition.table_id, start, end) for start, end in gaps]
         delete_holding(batch, partition.partition_id)
         if holding.before is not None:
             put_holding(batch, holding.before)

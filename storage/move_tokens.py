@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from keyplane.model.errors import Reason
 from keyplane.model.partition import Partition
 from keyplane.storage.v1 import storage_pb2 as pb
-from storage.layout import item_key, split_token_key, token_key
+from storage.layout import item_key, split_token_name, token_name
 from storage.stored import CLIENT_ID_BYTES, join_token
 from storage.tokens import Remembered
 
@@ -17,9 +17,9 @@ def milliseconds(seconds: float) -> int:
     return int(min(seconds * 1000, 2**63))
 
 
-def to_wire(key: bytes, result: Remembered, now: float) -> pb.RememberedWrite:
-    """key: the token's engine key."""
-    hash_, token = split_token_key(key)
+def to_wire(name: bytes, result: Remembered, now: float) -> pb.RememberedWrite:
+    """name: of the token."""
+    hash_, token = split_token_name(name)
     return pb.RememberedWrite(
         client_id=token[:CLIENT_ID_BYTES],
         sequence=int.from_bytes(token[CLIENT_ID_BYTES:], "big"),
@@ -36,15 +36,15 @@ def to_wire(key: bytes, result: Remembered, now: float) -> pb.RememberedWrite:
 def from_wire(
     partition: Partition, writes: Iterable[pb.RememberedWrite], now: float
 ) -> list[tuple[bytes, Remembered]]:
-    """Engine keys and results, by this node's clock. Leaves out what names no hash of the
-    partition, as older nodes do.
+    """Names of tokens and results, by this node's clock. Leaves out what names no hash of the
+    partition: older nodes name none.
     """
     found = []
     for write in writes:
         if write.HasField("hash") and partition.covers(write.hash):
             token = join_token(write.client_id, write.sequence)
-            key = token_key(item_key(partition.table_id, write.hash, b""), token)
+            name = token_name(item_key(partition.table_id, write.hash, b""), token)
             done_at = now - write.age_ms / 1000
             version, existed = write.result.version, write.result.existed
-            found.append((key, Remembered(done_at, version, existed, bool(write.result.reason))))
+            found.append((name, Remembered(done_at, version, existed, bool(write.result.reason))))
     return found

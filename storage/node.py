@@ -16,7 +16,7 @@ from storage.heartbeat import Heartbeat
 from storage.inventory import Inventory
 from storage.move_target import MoveTarget
 from storage.moves import Moves
-from storage.ownership import NodeRef, OwnershipTable
+from storage.ownership import NodeRef, OwnershipTable, State
 from storage.records import (
     FORMAT,
     TOKENS_FORMAT,
@@ -29,13 +29,11 @@ from storage.records import (
 from storage.service import OWNERSHIP_SERVICE, STORAGE_SERVICE, TRANSFER_SERVICE, Registrar
 from storage.state import Log, NodeState
 from storage.suggest import SplitAdvisor
-from storage.token_store import TokenStore
+from storage.token_log import SWEPT_PER_BEAT, TokenLog
+from storage.tokens import TokenMemory
 from storage.writes import Step, WriteQueue
 from wire.metrics import Metrics
 from wire.ports import Batch, Clock, Engine, MemdsNode, Rng, Server, Timer, Transport
-
-# Forgotten write tokens that a beat deletes from disk: a millisecond's work.
-SWEPT_TOKENS_MAX = 500
 
 
 class StorageNode:
@@ -61,7 +59,7 @@ class StorageNode:
         """
         node = NodeRef(config.node_id, config.address, config.zone)
         data_format = check_node(engine, config.node_id, config.cluster)
-        tokens = TokenStore(config.writes, clock)
+        tokens = TokenLog(config.writes, clock)
         self.state = state = NodeState(
             config,
             clock,
@@ -74,11 +72,11 @@ class StorageNode:
             OwnershipTable(node),
             tokens,
         )
-        self._load(data_format)
+        arrived = self._load(data_format)
         if data_format != FORMAT:
             self._introduce(data_format)
         self._moves = Moves(state)
-        self._target = MoveTarget(state)
+        self._target = MoveTarget(state, arrived)
         self._counter = ItemCounter(state)
         self._heartbeat = Heartbeat(state)
         self._inventory = Inventory(state)
@@ -147,7 +145,8 @@ class StorageNode:
 
     # --- Parts ---------------------------------------------------------------------------------
 
-    def _load(self, data_format: int) -> None:
+    def _load(self, data_format: int) -> dict[int, TokenMemory]:
+        """Serves what was served. Returns the memories of what has arrived and waits for that."""
         state = self.state
         state.tables.update((table.table_id, table) for table in load_tables(state.engine))
         holdings = load_holdings(state.engine)
@@ -155,10 +154,11 @@ class StorageNode:
         complete = data_format == 0 or data_format >= TOKENS_FORMAT
         memories = state.tokens.load(state.engine, holdings, complete)
         for holding in holdings:
-            partition_id = holding.partition.partition_id
-            if partition_id in memories:
+            if holding.state in (State.SERVING, State.HANDOVER):
+                partition_id = holding.partition.partition_id
                 progress = load_progress(state.engine, partition_id)
-                state.open_shard(holding, progress, memories[partition_id])
+                state.open_shard(holding, progress, memories.pop(partition_id))
+        return memories
 
     def _introduce(self, data_format: int) -> None:
         """Marks data as this node's, and as written by this build."""
@@ -166,7 +166,7 @@ class StorageNode:
         batch = Batch()
         put_node(batch, config.node_id, config.cluster)
         if data_format:
-            self.state.tokens.put_limit(batch)
+            self.state.tokens.write_beginning(batch)
 
         def refused(error: KeyplaneError) -> None:
             self.state.log.warning("cannot write to disk", error=str(error))
@@ -187,16 +187,16 @@ class StorageNode:
         self._heartbeat.beat()
 
     def _sweep_tokens(self) -> None:
-        """Forgets old write tokens, and deletes some from disk where no writes do it by the way."""
+        """Forgets old write tokens, and deletes them where no writes do that by the way."""
         tokens = self.state.tokens
         tokens.forget_old()
 
         def plan() -> Step:
             batch = Batch()
-            swept = tokens.sweep(batch, SWEPT_TOKENS_MAX)
+            swept = tokens.write(batch, (), SWEPT_PER_BEAT)
             return Step(batch, lambda: tokens.swept(swept), sync=False)
 
-        if tokens.forgotten:
+        if tokens.idle_sweep:
             self.state.queue.change(plan, lambda _: None)
 
     def _register(self, to: Registrar) -> None:

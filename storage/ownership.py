@@ -88,7 +88,7 @@ class Holding:
     successors, nodes: of RETIRED, who serves its hashes since, and where those nodes are.
     before: of INCOMING and CONFIRMED, the tombstone to return to if the move is abandoned.
     released: of RETIRED, that it has no data here: deleted after a move, or its successors' own.
-    remembers_since: the running time (see `storage.token_store`) since when the remembered write
+    remembers_since: the running time (see `storage.token_log`) since when the remembered write
         tokens of its hashes are complete, but for those that this node has forgotten.
     """
 

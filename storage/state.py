@@ -13,7 +13,7 @@ from storage.heat import Heat
 from storage.ownership import Holding, NodeRef, OwnershipTable, State
 from storage.records import Progress
 from storage.shard import Shard
-from storage.token_store import TokenStore
+from storage.token_log import TokenLog
 from storage.tokens import TokenMemory
 from storage.writes import WriteQueue
 from wire.metrics import Metrics
@@ -43,7 +43,7 @@ class NodeState:
     rng: Rng
     log: Log
     ownership: OwnershipTable
-    tokens: TokenStore
+    tokens: TokenLog
     tables: dict[int, catalog.Table] = field(default_factory=dict)
     shards: dict[int, Shard] = field(default_factory=dict)
     # Rises with every change of what is served.

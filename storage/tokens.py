@@ -2,7 +2,7 @@
 
 It knows since when it is complete: of anything tried after that moment and not in it nothing was
 done. A retry that was first tried before that moment can be neither recognized nor ruled out. How
-far back memories reach, and how they outlive the process, is the business of `storage.token_store`.
+far back memories reach, and how they outlive the process, is the business of `storage.token_log`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Remembered(NamedTuple):
 
 
 class TokenMemory:
-    """Engine keys of tokens (see `layout.token_key`) to results, oldest first."""
+    """Names of tokens (see `layout.token_name`) to results, oldest first."""
 
     __slots__ = ("_covers_since", "_entries")
 
@@ -54,32 +54,30 @@ class TokenMemory:
     def covers_since(self) -> float:
         return self._covers_since
 
-    def find(self, key: bytes) -> Remembered | None:
-        return self._entries.get(key)
+    def find(self, name: bytes) -> Remembered | None:
+        return self._entries.get(name)
 
     def covers(self, age_s: float, now: float) -> bool:
         """Whether a write first tried `age_s` ago would be in here if it had been done."""
         return now - age_s - COVER_MARGIN_S > self._covers_since
 
-    def remember(self, key: bytes, result: Remembered) -> None:
+    def remember(self, name: bytes, result: Remembered) -> None:
         """Results come in the order of their times."""
-        self._entries[key] = result
+        self._entries[name] = result
 
-    def forget(self, until: float) -> list[bytes]:
-        """Drops what was done until then, and returns its keys."""
+    def forget(self, until: float) -> None:
+        """Drops what was done until then."""
         self._covers_since = max(self._covers_since, until)
         entries = self._entries
-        keys = []
         while entries and next(iter(entries.values())).done_at <= until:
-            keys.append(entries.popitem(last=False)[0])
-        return keys
+            entries.popitem(last=False)
 
     def times(self) -> Iterator[float]:
         """When each of them was done, in order."""
         return (result.done_at for result in self._entries.values())
 
     def within(self, low: bytes, high: bytes) -> TokenMemory:
-        """The part of a half-open range of keys, for a child of a split."""
+        """The part of a half-open range of names, for a child of a split."""
         inside = (entry for entry in self._entries.items() if low <= entry[0] < high)
         return TokenMemory(self._covers_since, inside)
 

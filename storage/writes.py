@@ -25,10 +25,10 @@ from keyplane.storage.v1 import storage_pb2 as pb
 from storage.config import WriteConfig
 from storage.evaluate import carry_out, recall
 from storage.group import Group, Write
-from storage.layout import token_key
+from storage.layout import token_name
 from storage.shard import TailEntry
 from storage.stored import read_header
-from storage.token_store import TokenStore
+from storage.token_log import TokenLog
 from storage.tokens import Remembered
 from wire.metrics import Metrics
 from wire.ports import Batch, Clock, Engine, EngineError, Reply
@@ -65,7 +65,7 @@ class WriteQueue:
         clock: Clock,
         engine: Engine,
         metrics: Metrics,
-        tokens: TokenStore,
+        tokens: TokenLog,
     ) -> None:
         self._config = config
         self._clock = clock
@@ -201,7 +201,7 @@ class WriteQueue:
             self._queued_bytes -= write.data_bytes
             size += len(write.operations)
             self._evaluate(write, group)
-        if not group.batch:
+        if group.empty:
             group.answer()
             return
         group.close()
@@ -254,7 +254,7 @@ class WriteQueue:
         writes = group.batch.writes
         current = writes[key] if key in writes else self._engine.get(key)
         stored = None if current is None else read_header(current)
-        name = token_key(key, token)
+        name = token_name(key, token)
         if token:
             remembered = group.recall(shard, name)
             before = recall(operation, token, stored, remembered, shard.tokens, write.arrived_at)

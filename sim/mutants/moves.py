@@ -112,7 +112,7 @@ MOVES: tuple[Mutant, ...] = (
         (
             Edit(
                 MoveTarget._make_room,
-                "Batch(delete_ranges=data_ranges(table_id, partition.start, partition.end))",
+                "Batch(delete_ranges=[item_range(table_id, partition.start, partition.end)])",
                 "Batch()",
             ),
         ),

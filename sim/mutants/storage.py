@@ -262,9 +262,9 @@ TOKENS: tuple[Mutant, ...] = (
         ("I2",),
         (
             Edit(
-                Group.remember,
-                "self.remembered[name] = shard, result",
-                "return",
+                Group.learn,
+                "shard.tokens.remember(name, result)",
+                "pass",
             ),
         ),
     ),
@@ -287,8 +287,8 @@ TOKENS: tuple[Mutant, ...] = (
         (
             Edit(
                 Changes._replace,
-                "tokens.within(*span)",
-                "tokens.within(*span) if len(parents) > 1 else state.empty_memory()",
+                "tokens.within(*names)",
+                "tokens.within(*names) if len(parents) > 1 else state.empty_memory()",
             ),
         ),
     ),
@@ -308,7 +308,7 @@ TOKENS: tuple[Mutant, ...] = (
         "tokens-not-on-disk",
         "Tokens are remembered in memory only, and the memory is thought complete after a restart.",
         ("I2",),
-        (Edit(Group.remember, "self.tokens.put(self.batch, name, result)", "pass"),),
+        (Edit(Group.close, "self.remembered.items()", "()"),),
     ),
 )
 

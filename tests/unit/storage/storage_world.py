@@ -120,6 +120,11 @@ class StorageWorld:
         member.node.start()
         return member
 
+    def node(self, name: str) -> StorageNode:
+        node = self.members[name].node
+        assert node is not None
+        return node
+
     def kill(self, name: str) -> None:
         """As kill -9: what was committed stays."""
         member = self.members[name]

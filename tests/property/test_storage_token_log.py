@@ -1,0 +1,175 @@
+"""Whatever happens to a node, its log of write tokens knows what was done, and claims no more."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from keyplane.model.partition import Partition, even_ranges
+from storage.config import WriteConfig
+from storage.layout import item_key, token_name
+from storage.memory import MemoryEngine
+from storage.ownership import Holding
+from storage.stored import join_token
+from storage.token_log import SWEPT_PER_BATCH, SWEPT_PER_BEAT, TokenLog
+from storage.tokens import COVER_MARGIN_S, Remembered, TokenMemory
+from wire.memory import VirtualClock
+from wire.ports import Batch, EngineError
+
+TABLE_ID = 7
+# Sums of times are not exact.
+ROUNDING_S = 1e-6
+CONFIG = WriteConfig(tokens_max=20, token_age_s=30.0)
+PARTITIONS = [
+    Partition(number, TABLE_ID, start, end, 1, "here")
+    for number, (start, end) in enumerate(even_ranges(3))
+]
+
+
+class _Process:
+    """A life of the node: its clock starts where it likes."""
+
+    def __init__(self, engine: MemoryEngine, holdings: list[Holding], started: float) -> None:
+        self.clock = VirtualClock()
+        self.clock.run_for(started)
+        engine.use(self.clock)
+        self.log = TokenLog(CONFIG, self.clock)
+        self.memories = self.log.load(engine, holdings, complete=True)
+        # Names of the tokens that are on disk.
+        self.read = {where: set(dict(memory)) for where, memory in self.memories.items()}
+        for memory in self.memories.values():
+            self.log.adopt(memory)
+
+
+class TokenLogMachine(RuleBasedStateMachine):
+    """Real time passes in `now`; the node sees as much of it as it runs. `done` says what was
+    really done and when, of each partition since it is here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.engine = MemoryEngine(VirtualClock())
+        self.holdings = [Holding.opened(each, "open") for each in PARTITIONS]
+        self.done: dict[bytes, tuple[int, float]] = {}
+        self.results: dict[bytes, Remembered] = {}
+        self.sequence = 0
+        self.rng = random.Random(0)
+        self.process = _Process(self.engine, self.holdings, 0.0)
+
+    @initialize(seed=st.integers(0, 1000))
+    def start(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+
+    def _commit(self, batch: Batch, sync: bool = False, fails: bool = False) -> bool:
+        ended: list[EngineError | None] = []
+        self.engine.fail_with = EngineError("no") if fails else None
+        self.engine.commit(batch, sync, ended.append)
+        self.process.clock.run_for(0)
+        self.engine.fail_with = None
+        return ended == [None]
+
+    @rule(count=st.integers(1, 4), sync=st.booleans(), fails=st.sampled_from([False] * 5 + [True]))
+    def write(self, count: int, sync: bool, fails: bool) -> None:
+        """One group commit, and what WriteQueue does after it."""
+        log, now = self.process.log, self.process.clock.now()
+        results = {}
+        owners = []
+        for _ in range(count):
+            self.sequence += 1
+            where = self.rng.randrange(len(PARTITIONS))
+            partition = PARTITIONS[where]
+            key = item_key(TABLE_ID, self.rng.randrange(partition.start, partition.end), b"k")
+            name = token_name(key, join_token(bytes(16), self.sequence))
+            results[name] = Remembered(now, self.sequence, True, self.rng.random() < 0.2)
+            owners.append(where)
+        batch = Batch()
+        swept = log.write(batch, results.items(), SWEPT_PER_BATCH)
+        if not self._commit(batch, sync, fails):
+            return
+        for where, (name, result) in zip(owners, results.items(), strict=True):
+            self.process.memories[where].remember(name, result)
+            self.done[name] = where, self.now
+            self.results[name] = result
+        log.remembered(len(results))
+        log.swept(swept)
+
+    @rule(seconds=st.floats(0, 20))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.process.clock.run_for(seconds)
+
+    @rule()
+    def beat(self) -> None:
+        log = self.process.log
+        log.forget_old()
+        if log.idle_sweep:
+            batch = Batch()
+            swept = log.write(batch, (), SWEPT_PER_BEAT)
+            if self._commit(batch):
+                log.swept(swept)
+
+    @rule(where=st.integers(0, 2), covers_s=st.floats(0, 100))
+    def comes_back(self, where: int, covers_s: float) -> None:
+        """It was away, where everything was lost, or nothing ever done, `covers_s` ago."""
+        log, now = self.process.log, self.process.clock.now()
+        partition = PARTITIONS[where]
+        holding = replace(self.holdings[where], remembers_since=log.stamp(now - covers_s))
+        batch = Batch()
+        log.write_arrival(batch, partition)
+        if not self._commit(batch, sync=True):
+            return
+        self.holdings[where] = holding
+        self.done = {name: did for name, did in self.done.items() if did[0] != where}
+        log.release(self.process.memories[where])
+        self.process.memories[where] = TokenMemory(now - covers_s)
+        log.adopt(self.process.memories[where])
+
+    @rule(down_s=st.floats(0, 100), clock=st.floats(0, 1000))
+    def restart(self, down_s: float, clock: float) -> None:
+        before = [dict(self.process.memories[where]) for where in range(3)]
+        self.engine.crash()
+        self.now += down_s
+        self.process = _Process(self.engine, self.holdings, clock)
+        for where in range(3):
+            assert before[where].keys() <= self.process.read[where], "what was known is known"
+
+    @rule(down_s=st.floats(0, 100))
+    def power_loss(self, down_s: float) -> None:
+        """What is not on the disk any more is as if it had not been done."""
+        self.engine.power_loss()
+        self.now += down_s
+        self.process = _Process(self.engine, self.holdings, 0.0)
+        survived = {name for memory in self.process.memories.values() for name, _ in memory}
+        self.done = {name: did for name, did in self.done.items() if name in survived}
+
+    @invariant()
+    def what_was_done_is_known_or_not_claimed(self) -> None:
+        """Whoever asks, with a right age: an unknown token was not done, or is not covered."""
+        now = self.process.clock.now()
+        for name, (where, done_at) in self.done.items():
+            memory = self.process.memories[where]
+            if memory.find(name) is None:
+                age_s = self.now - done_at - COVER_MARGIN_S + ROUNDING_S
+                assert not memory.covers(age_s, now)
+            else:
+                assert memory.find(name)[1:] == self.results[name][1:]  # type: ignore[index]
+
+    @invariant()
+    def the_bound_holds(self) -> None:
+        assert len(self.process.log) <= CONFIG.tokens_max
+
+    @invariant()
+    def nobody_is_thought_older_than_he_is(self) -> None:
+        now = self.process.clock.now()
+        for memory in self.process.memories.values():
+            for name, result in memory:
+                if name in self.done:
+                    assert now - result.done_at <= self.now - self.done[name][1] + ROUNDING_S
+
+
+TestTokenLog = TokenLogMachine.TestCase
+TestTokenLog.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
