@@ -136,7 +136,7 @@ class Operator:
     # --- kinds ----------------------------------------------------------------------------------
 
     def _split(self, action: Action, table: str = "") -> None:
-        partition = self._choose(action.first, table)
+        partition = self._choose(action.first, table) if table else self._choose_busy(action.first)
         if partition is None or partition.end - partition.start < _NARROW:
             return
         request = pb.SplitPartitionRequest(
@@ -175,7 +175,7 @@ class Operator:
             self._moved = None
             self._ask_move(table, moved, came_from)
             return
-        partition = self._choose(action.first)
+        partition = self._choose_busy(action.first)
         if partition is not None:
             nodes = self._world.topology.storage_names()
             others = [name for name in nodes if name != partition.leader]
@@ -226,6 +226,23 @@ class Operator:
             for partition in map.partitions()
         ]
         return partitions[int(number * len(partitions))] if partitions else None
+
+    def _choose_busy(self, number: float) -> Partition | None:
+        """As `_choose` among all, half of the time; else the one with the most requests, which is
+        what an operator splits and moves.
+        """
+        loads = [
+            (shard.heat.reads_per_s + shard.heat.writes_per_s, shard.partition.partition_id)
+            for name, member in self._world.storage_members().items()
+            if self._world.has_booted(name)
+            for shard in member.node.state.shards.values()
+        ]
+        if number < 0.5 or not loads:
+            return self._choose(number * 2 % 1.0)
+        _, busiest = max(loads)
+        maps = self._world.metadata.core.catalog.maps.values()
+        partitions = (each for map in maps for each in map.partitions())
+        return next((each for each in partitions if each.partition_id == busiest), None)
 
     def _after(self, left: Partition | None) -> Partition | None:
         if left is None:

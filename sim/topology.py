@@ -117,7 +117,7 @@ def draw_topology(rng: random.Random, base: Topology) -> Topology:
             tail_s=rng.choice([0.02, 0.1]),
         ),
         skew=rng.choice([0.0, 0.0, 0.01, 0.05]),
-        commit_s=rng.choice([0.0001, 0.0005, 0.003]),
+        commit_s=rng.choice([0.0001, 0.001, 0.005, 0.02]),
         router=RouterConfig(
             inflight_max=rng.choice([4, 8]) if small else 4096,
             searches_max=rng.choice([1, 4]) if small else 256,
@@ -127,7 +127,7 @@ def draw_topology(rng: random.Random, base: Topology) -> Topology:
         ),
         writes=WriteConfig(
             queue_writes_max=rng.choice([1, 4]) if small else 10_000,
-            batch_writes_max=rng.choice([1, 2, 512]),
+            batch_writes_max=rng.choice([1, 8, 512]),
             tokens_max=rng.choice([1_000, 4_000]) if small else 200_000,
             probe_s_min=0.05,
         ),

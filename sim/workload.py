@@ -6,6 +6,7 @@ find the fewest that still fail, without changing the others.
 
 from __future__ import annotations
 
+import math
 import random
 from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
@@ -29,13 +30,16 @@ _ITEMS_PER_PARTITION_KEY = 4
 
 BATCH_KEYS = 3
 
+# Virtual seconds between two moments at which requests for the hot item are made.
+_RUSH_S = 0.3
+
 
 @dataclass(frozen=True, slots=True)
 class WorkloadSpec:
     """lanes: per client. think_s: mean pause between a lane's requests, in virtual seconds.
 
     mix: relative frequency of each kind of request. timeout_s: of each. hot: the share of requests
-    that are for one and the same item.
+    that are for one and the same item, and made by all lanes at the same moments.
     """
 
     lanes: int = 3
@@ -215,6 +219,10 @@ class _Lane:
         self._number += 1
         number = self._number
         wait_s = 2 * self._load.spec.think_s * pause
+        if what < self._load.spec.hot:
+            now = self._world.now
+            moment = max(math.ceil(now / _RUSH_S), round((now + wait_s) / _RUSH_S))
+            wait_s = moment * _RUSH_S - now
 
         def make() -> None:
             if not self._load.going:

@@ -150,16 +150,13 @@ WRITES: tuple[Mutant, ...] = (
     ),
     Mutant(
         "serves-by-leave-of-control-plane",
-        "A storage node that cannot reach the Metadata Store stops serving until it can.",
+        "A storage node that cannot reach the Metadata Store takes no writes until it can.",
         ("I6",),
         (
             Edit(
                 Heartbeat._ended,
                 "self._waiting = False",
-                "self._waiting = False\n"
-                "    for shard in self._state.shards.values():\n"
-                "        if not shard.moving:\n"
-                "            shard.retired = reply.error is not None",
+                "self._waiting = False\n    self._state.queue._failure = reply.error",
             ),
         ),
     ),
