@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, field, replace
 
 from keyplane.history.operation import Kind, Operation, Outcome
-from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.history.recorder import outcome_of
+from keyplane.model.errors import KeyplaneError
 
 
 @dataclass(slots=True)
@@ -45,9 +46,3 @@ def under_way(lane: str, key: str, kind: Kind, at: float, **asked: object) -> Op
         outcome=Outcome.UNKNOWN,
         **asked,  # type: ignore[arg-type]
     )
-
-
-def outcome_of(error: KeyplaneError) -> Outcome:
-    if error.reason is Reason.CONDITION_FAILED:
-        return Outcome.CONDITION_FAILED
-    return Outcome.FAILED if error.definite else Outcome.UNKNOWN

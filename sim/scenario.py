@@ -23,6 +23,7 @@ from sim import observers
 from sim.fault_checks import kind_of
 from sim.faults import FaultDriver
 from sim.history import History
+from sim.load import Load
 from sim.observers.base import BEAT_S, Observer
 from sim.observers.operations import in_the_map, served_by_nodes
 from sim.operator import Action, Operator
@@ -30,7 +31,7 @@ from sim.scribe import Scribe
 from sim.topology import CLUSTER, METADATA, Topology
 from sim.trace import Trace
 from sim.violation import Violation, ViolationError
-from sim.workload import Load, WorkloadSpec
+from sim.workload import WorkloadSpec
 from sim.world import World
 from wire.faults import Direction, Fault, FaultKind
 

@@ -13,9 +13,9 @@ from keyplane.history.operation import Kind, Operation
 from keyplane.model.errors import KeyplaneError, Reason
 from sim import INVARIANTS, Observer, Scenario, Topology, WorkloadSpec
 from sim.history import History
+from sim.load import Load, Window
 from sim.operator import Action
 from sim.process import SimProcess
-from sim.workload import Load, Window
 from sim.world import World
 from wire.faults import FaultKind
 
