@@ -42,7 +42,7 @@ def test_no_bug_that_a_seed_once_found_is_back() -> None:
     assert _violations((each.profile, each.seed) for each in REGRESSIONS) == []
 
 
-# Plans of seeds that found a bug and mean something else by now, because what seeds draw has changed.
+# Plans of seeds that found a bug and mean something else by now: what seeds draw has changed.
 PLANS = {
     "deleted-table-comes-back": "a router that heard of a table's deletion before it knew the table"
     " took it up again from a late report, and kept it",
