@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from sim.plan import Plan
 from sim.scenario import Result
 from sim.trace import Line
+
+_PARTITION = re.compile(r"p\d+")
 
 # Lines of the trace shown at the end, where most of what matters is.
 LINES_MAX = 120
@@ -25,15 +28,24 @@ def describe_plan(plan: Plan) -> Iterator[str]:
 
 
 def lines_about(result: Result, everything: bool = False) -> list[Line]:
-    """The lines of a full trace that touch what the violation is about, with all faults between."""
+    """The lines of a full trace that touch what the violation is about, with all faults between.
+
+    Of an item also what was done to the partitions that its requests went to.
+    """
     if result.trace is None or result.violation is None:
         return []
     if everything:
         return result.trace.lines
     about = result.violation.about
-    return result.trace.touching(
-        lambda line: line.process == "world" or not about.isdisjoint(line.about)
-    )
+    concerned = [line for line in result.trace.lines if not about.isdisjoint(line.about)]
+    partitions = {name for line in concerned for name in line.about if _PARTITION.fullmatch(name)}
+    return [
+        line
+        for line in result.trace.lines
+        if line.process == "world"
+        or not about.isdisjoint(line.about)
+        or (not partitions.isdisjoint(line.about) and " Execute " not in line.what)
+    ]
 
 
 def describe_violation(result: Result, everything: bool = False) -> Iterator[str]:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from cache import memds_keys
 from keyplane.history.linearizability import Verdict, check_history
 from keyplane.history.operation import Operation
+from keyplane.history.render import render_operations
 from keyplane.model.errors import KeyplaneError, Reason
 from sim import observers
 from sim.fault_checks import kind_of
@@ -207,7 +208,7 @@ class Scenario:
             undecided = self._check_history()
         except ViolationError as error:
             violation = error.violation
-            details = "\n".join(map(str, self._unexplained))
+            details = render_operations(self._unexplained)
         except Exception as error:  # noqa: BLE001 - whatever escapes from the code is a finding
             violation = Violation(
                 "no-crash", f"{type(error).__name__}: {error}", self.world.now, self._who_ran()

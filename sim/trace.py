@@ -8,7 +8,6 @@ as the run itself, so a run that fails is done again with a full trace.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import xxhash
@@ -77,6 +76,3 @@ class Trace:
         digest = xxhash.xxh3_128(self._marks.tobytes())
         digest.update("\n".join(self._kinds).encode())
         return digest.hexdigest()
-
-    def touching(self, wanted: Callable[[Line], bool]) -> list[Line]:
-        return [line for line in self.lines if wanted(line)]

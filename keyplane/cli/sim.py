@@ -237,7 +237,7 @@ _REPLAY_EXAMPLES = """
     keyplane sim replay 12 --shrink         the fewest faults and requests that still fail
     keyplane sim replay 12 -p gray --everything     every event, of everybody
     keyplane sim replay .keyplane/sim/latest/seed-12.plan.json
-    keyplane sim replay 3 --plant epoch-not-checked   what a known bug looks like
+    keyplane sim replay 9 -p lite --plant tail-forgotten   what a known bug looks like
 """
 
 
@@ -350,7 +350,7 @@ def _shrunk(out: Output, plan: Any) -> tuple[Any, int]:
 
 _MUTANTS_EXAMPLES = """
     keyplane sim mutants                    plants each known bug in turn, and looks for it
-    keyplane sim mutants epoch-not-checked   only that one
+    keyplane sim mutants tail-forgotten     only that one
 """
 
 
