@@ -67,11 +67,15 @@ def draw_plan(seed: int, profile_name: str) -> Plan:
     if profile.compared:
         faults.insert(0, _outage(profile))
     actions = tuple(_draw_actions(rng, profile))
+    workload = replace(profile.workload, hot=rng.choice([0.0, 0.0, 0.2, 0.5]))
+    if any(each.fault.kind is FaultKind.FULL_DISK for each in faults):
+        # Some clients do not wait until the disk has room again, and are told how it stands.
+        workload = replace(workload, timeout_s=rng.choice([1.0, 5.0]))
     return Plan(
         seed=seed,
         profile=profile_name,
         topology=topology,
-        workload=replace(profile.workload, hot=rng.choice([0.0, 0.0, 0.2, 0.5])),
+        workload=workload,
         faults=tuple(faults),
         actions=actions,
         faults_s=profile.faults_s,
