@@ -113,18 +113,6 @@ WRITES: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
-        "failed-batch-not-rolled-back",
-        "After a failed commit the node goes on without writing back what readers have seen.",
-        ("I2",),
-        (
-            Edit(
-                WriteQueue._probe,
-                "for key in sorted(self._uncertain)",
-                "for key in ()",
-            ),
-        ),
-    ),
-    Mutant(
         "queue-without-bound",
         "Writes are taken into the queue however many wait there.",
         ("I9",),
