@@ -13,6 +13,7 @@ import pytest
 LIVE = "live"
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     live = [item for item in items if any(item.iter_markers("cluster"))]
     for item in live:
