@@ -98,10 +98,10 @@ def _draw_faults(rng: random.Random, profile: Profile, topology: Topology) -> It
         seconds = rng.choice([0.05, 0.3, 1.0, 3.0, 8.0]) * (0.5 + rng.random())
         fault = _draw_fault(rng, kind, f"fault-{number}", topology)
         yield TimedFault(at, seconds, fault)
-        if kind is FaultKind.FULL_DISK and rng.random() < 0.5:
+        if kind is FaultKind.FULL_DISK and rng.random() < 0.8:
             # What the disk has kept of writes that failed shows when the node starts on it again.
             restart = Fault(f"{fault.id}-restart", FaultKind.RESTART, fault.target)
-            restart_at = at + seconds * rng.random()
+            restart_at = at + seconds * (0.5 + 0.5 * rng.random())
             if restart_at < profile.faults_s:
                 yield TimedFault(restart_at, None, restart)
 

@@ -37,6 +37,7 @@ crashpoints.declare(
     "storage.move.snapshot_sent",
     "storage.move.fenced",
     "storage.move.handover",
+    "storage.move.answered",
     "storage.move.retired",
 )
 
@@ -290,6 +291,9 @@ class MoveSource:
         self._later(delay_s, self._activate)
 
     def _activated(self, _: pb.ActivateMoveResponse) -> None:
+        """The target serves. Until that is noted here too, a restart asks it again."""
+        crashpoints.crashpoint("storage.move.answered")
+
         def plan() -> Step:
             holding = self._state.ownership.get(self.partition_id)
             if holding is None or holding.state is not State.HANDOVER:

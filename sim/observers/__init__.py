@@ -14,6 +14,7 @@ from sim.observers.bounds import Bounds
 from sim.observers.constant_work import ConstantWork
 from sim.observers.forward_only import ForwardOnly
 from sim.observers.no_backdoor import NoBackdoor
+from sim.observers.once import Once
 from sim.observers.one_owner import OneOwner
 from sim.observers.operations import Operations
 from sim.observers.truth import Truth
@@ -25,6 +26,7 @@ __all__ = ["ALL", "Observer"]
 ALL: tuple[Callable[[World], Observer], ...] = (
     OneOwner,
     Authority,
+    Once,
     Truth,
     ForwardOnly,
     NoBackdoor,

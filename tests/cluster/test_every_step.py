@@ -79,6 +79,7 @@ def _cases() -> Iterator[Case]:
             ("storage.move.confirmed", TARGET),
             ("storage.move.handover", SOURCE),
             ("storage.move.activated", TARGET),
+            ("storage.move.answered", SOURCE),
             ("storage.move.retired", SOURCE),
             ("storage.move.released", SOURCE),
         ],

@@ -31,7 +31,7 @@ METADATA_POINTS = [
     ),
     (Kind.MERGE, "metadata.merge.moved"),
 ]
-SOURCE = ("started", "snapshot_sent", "fenced", "handover", "retired", "released")
+SOURCE = ("started", "snapshot_sent", "fenced", "handover", "answered", "retired", "released")
 TARGET = ("prepared", "confirmed", "activated")
 STORAGE_POINTS = [
     (Kind.SPLIT, "storage.split.persisted", "a"),

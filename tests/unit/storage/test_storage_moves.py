@@ -24,6 +24,7 @@ SOURCE_POINTS = sorted(
         "storage.move.snapshot_sent",
         "storage.move.fenced",
         "storage.move.handover",
+        "storage.move.answered",
         "storage.move.retired",
     }
 )
@@ -149,6 +150,7 @@ def test_a_move_survives_the_death_of_either_end(
     past_return = point in (
         "storage.move.handover",
         "storage.move.activated",
+        "storage.move.answered",
         "storage.move.retired",
     )
     if past_return or victim == "s1":
