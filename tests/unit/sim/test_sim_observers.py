@@ -22,6 +22,7 @@ from sim import INVARIANTS, Scenario
 from sim.observers.authority import Authority
 from sim.observers.forward_only import ForwardOnly
 from sim.observers.no_backdoor import NoBackdoor
+from sim.observers.once import Once
 from sim.observers.one_owner import EXECUTE, OneOwner
 from sim.observers.truth import Truth
 from sim.process import address_of
@@ -29,6 +30,12 @@ from sim.topology import METADATA
 from storage.ownership import Holding, Move
 from wire.faults import Fault, FaultKind
 from wire.ports import Reply
+
+
+def done_as(version: int) -> Reply:
+    answer = storage.ExecuteResponse(write=storage.WriteResult(version=version))
+    return Reply(answer.SerializeToString())
+
 
 # --- a clean run --------------------------------------------------------------------------------
 
@@ -142,6 +149,37 @@ def test_a_read_that_the_source_of_a_move_answers_after_the_handover_is_noticed(
         call(scenario, "reader", name, EXECUTE, request, read)
 
     assert fires(seen(Authority, plant), "I1", "which is handover there")
+
+
+def put_under_a_token(scenario: Scenario, *answers: Reply) -> None:
+    """One write, tried as often as there are answers for it."""
+    name, shard = served(scenario)
+    request = write(shard.partition, 5)
+    request.write.put = b"item"
+    request.write.token.client_id, request.write.token.sequence = bytes(16), 1
+    for number, answer in enumerate(answers):
+        scenario.world.scheduler.after(
+            0.1 * number, lambda a=answer: call(scenario, "client", name, EXECUTE, request, a)
+        )
+
+
+REFUSED = Reply(error=KeyplaneError(Reason.CONDITION_FAILED, "as a test has it"))
+
+
+@pytest.mark.parametrize(
+    "answers", [(done_as(1), done_as(2)), (REFUSED, done_as(1)), (done_as(1), REFUSED)]
+)
+def test_a_write_that_gets_another_answer_than_before_is_noticed(answers: list[Reply]) -> None:
+    found = seen(Once, lambda scenario: put_under_a_token(scenario, *answers))
+    assert fires(found, "I2", "before: token 00000000 1")
+
+
+def test_a_write_may_be_answered_as_before_and_be_done_anew_after_a_loss_of_power() -> None:
+    scenario = scene(Once)
+    scenario.at(1.0, lambda: put_under_a_token(scenario, done_as(1), done_as(1)))
+    scenario.fault("power-loss", "storage-2", at=1.5, seconds=0.1)
+    scenario.at(2.0, lambda: put_under_a_token(scenario, done_as(2)))
+    assert scenario.run(3.0).held
 
 
 # --- I10, I8: what was ever true ----------------------------------------------------------------
