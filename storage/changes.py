@@ -16,7 +16,14 @@ from keyplane.storage.v1 import storage_pb2 as pb
 from storage.answer import Answer
 from storage.layout import item_range, progress_key, table_items, token_names
 from storage.ownership import Holding, State
-from storage.records import Progress, delete_holding, put_holding, put_progress, put_table
+from storage.records import (
+    Progress,
+    delete_holding,
+    delete_table,
+    put_holding,
+    put_progress,
+    put_table,
+)
 from storage.shard import Shard
 from storage.state import NodeState
 from storage.tokens import TokenMemory
@@ -199,15 +206,23 @@ class Changes:
                 for holding in state.ownership
                 if holding.partition.table_id == request.table_id
             ]
+            tables, forgotten = self._surplus_tombstones(arriving=len(dropped))
             batch = Batch(delete_ranges=[table_items(request.table_id)])
             put_table(batch, table)
+            for table_id in tables:
+                delete_table(batch, table_id)
+            for partition_id in forgotten:
+                delete_holding(batch, partition_id)
             for holding in dropped:
                 delete_holding(batch, holding.partition.partition_id)
                 put_holding(batch, holding)
 
             def apply() -> None:
+                for table_id in (*tables, request.table_id):
+                    state.tables.pop(table_id, None)
+                # At the end: they are in the order in which they were dropped.
                 state.tables[request.table_id] = table
-                state.ownership.install(dropped)
+                state.ownership.install(dropped, forgotten)
                 for holding in dropped:
                     if holding.partition.partition_id in state.shards:
                         state.close_shard(holding.partition.partition_id)
@@ -250,6 +265,24 @@ class Changes:
             return Step(batch, apply)
 
         state.queue.change(plan, answer.fail)
+
+    def _surplus_tombstones(self, arriving: int) -> tuple[list[int], list[int]]:
+        """Ids of tables and partitions whose tombstones make room for those of another table."""
+        state = self._state
+        deleted = [
+            table_id
+            for table_id, table in state.tables.items()
+            if table.state == catalog.TABLE_STATE_DELETED
+        ]
+        tables = deleted[: max(0, len(deleted) + 1 - state.config.dropped_tables_max)]
+        gone = set(tables)
+        surplus = state.ownership.surplus_tombstones(state.config.tombstones_max, arriving)
+        theirs = [
+            each.partition.partition_id
+            for each in state.ownership
+            if each.partition.table_id in gone
+        ]
+        return tables, sorted({*surplus, *theirs})
 
     # --- Shared --------------------------------------------------------------------------------
 

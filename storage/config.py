@@ -81,6 +81,9 @@ class StorageConfig:
     # Partitions that have left or were split: tombstones kept, in number. Routers that are behind
     # find the new owner through them; without one they ask other nodes.
     tombstones_max: int = 20_000
+    # Deleted tables whose tombstones are kept, in number. A late message that belongs to one finds
+    # out by it.
+    dropped_tables_max: int = 1_000
     # Entries looked at per turn by background scans (counting, split suggestions), about 2 ms.
     scan_turn_entries: int = 2_000
     # A split suggestion by item count gives up past so many items and halves the range instead.

@@ -85,6 +85,10 @@ def put_table(batch: Batch, table: catalog.Table) -> None:
     batch.writes[table_key(table.table_id)] = table.SerializeToString(deterministic=True)
 
 
+def delete_table(batch: Batch, table_id: int) -> None:
+    batch.writes[table_key(table_id)] = None
+
+
 def put_node(batch: Batch, node_id: str, cluster: str) -> None:
     record = pb.NodeRecord(format=FORMAT, node_id=node_id, cluster=cluster)
     batch.writes[NODE_RECORD] = record.SerializeToString(deterministic=True)

@@ -95,6 +95,23 @@ def test_a_clients_own_retry_keeps_its_count_and_its_age() -> None:
     assert 400 < second.age_ms < 500
 
 
+def test_time_that_a_router_holds_a_write_back_counts_to_its_age() -> None:
+    """However the attempts between ended: its age is what it is when it is sent on."""
+    world = booted()
+    node = world.owner(0)
+    later = KeyplaneError(Reason.OVERLOADED, "later", retry_after_s=1.0)
+    node.fail_next(Fault(later), Fault(LOST), Fault(later))
+    artist = artist_in(world.table, world.partitions[0])
+    started_at = world.clock.now()
+    world.start_put(artist, token(9, attempt=1, age_ms=400), timeout_s=10).wait()
+    tokens = [each.write.token for each in node.asked]
+    assert [each.attempt for each in tokens] == [1, 1, 2, 2]
+    ages = [each.age_ms for each in tokens]
+    assert ages == sorted(ages)
+    held_ms = (world.clock.now() - started_at) * 1000
+    assert 2400 <= ages[-1] <= 400 + held_ms
+
+
 def test_a_write_without_a_token_gets_one_of_the_routers() -> None:
     """A bare gRPC tool is retried as safely as the SDK."""
     world = booted()

@@ -30,7 +30,10 @@ class _Attempt:
 
 
 class Load:
-    """`writers` keys are written over and over, each by a writer that waits for its answer."""
+    """`writers` keys are written over and over, each by a writer that waits for its answer.
+
+    Every write has to end definitely, whoever dies meanwhile.
+    """
 
     def __init__(self, world: StorageWorld, writers: int = 8) -> None:
         self._world = world
@@ -42,7 +45,6 @@ class Load:
         # The last value sent: may have been written even if nobody said so.
         self.sent: dict[int, str] = {}
         self.writes = 0
-        self.unknown = 0
         for name, partition in world.served():
             assert name == partition.leader
             self._learn(partition)
@@ -102,10 +104,6 @@ class Load:
             self.writes += 1
             self.acknowledged[attempt.key] = attempt.value
             self._later(0.001, lambda: self._begin(attempt.key))
-        elif error.reason is Reason.RETRY_NOT_COVERED:
-            # Nobody can say. A real client is told so and reads the item.
-            self.unknown += 1
-            self._later(RETRY_S, lambda: self._begin(attempt.key))
         else:
             assert error.retryable, error
             hint = error.detail(RouteHint)

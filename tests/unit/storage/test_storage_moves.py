@@ -78,7 +78,6 @@ def test_a_move_under_load_loses_nothing(world: StorageWorld) -> None:
     load.stop()
     world.run_for(2)
     load.verify()
-    assert load.unknown == 0, "the memory of tokens moved too"
     assert world.get("s2", (1, 2), "old-7") == "x" * 50
 
 
@@ -234,7 +233,6 @@ def test_a_target_that_stays_silent_ends_the_fence_in_time(world: StorageWorld) 
     load.stop()
     world.run_for(3)
     load.verify()
-    assert load.unknown == 0
 
 
 def test_during_the_fence_reads_go_on_and_writes_wait(world: StorageWorld) -> None:

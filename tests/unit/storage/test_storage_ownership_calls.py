@@ -203,3 +203,30 @@ def test_tombstones_are_bounded_in_number() -> None:
     assert retired == [7, 9]
     forgotten = reason_of(lambda: world.get("s1", (1, 1), "user-1"))
     assert forgotten.detail(RouteHint) == RouteHint()
+
+
+def test_tombstones_of_dropped_tables_are_bounded_in_number() -> None:
+    """I9: the longest dropped are forgotten, with the tombstones of their partitions."""
+    world = StorageWorld()
+    world.start("s1", dropped_tables_max=2, tombstones_max=3)
+    for number in range(4, 0, -1):
+        table = catalog.Table()
+        table.CopyFrom(TABLE)
+        table.table_id, table.name = number, f"table-{number}"
+        partition = Partition(number, number, 0, KEYSPACE_END, 1, "s1")
+        request = pb.OpenPartitionsRequest(
+            operation_id="create", table=table, partitions=[partition.to_proto()]
+        )
+        world.call("s1", "OpenPartitions", request)
+        drop = pb.DropTableRequest(operation_id="drop", table_id=number, name=table.name)
+        world.call("s1", "DropTable", drop)
+    for _ in range(2):
+        described = world.call("s1", "DescribePartitions", pb.DescribePartitionsRequest())
+        assert sorted(described.deleted_tables) == ["table-1", "table-2"]
+        state = world.node("s1").state
+        assert sorted(each.partition.partition_id for each in state.ownership) == [1, 2]
+        for number, reason in ((1, Reason.TABLE_NOT_FOUND), (4, Reason.STALE_ROUTE)):
+            get = reason_of(lambda number=number: world.get("s1", (number, 1), "user-1"))
+            assert get.reason is reason
+        world.kill("s1")
+        world.start("s1")

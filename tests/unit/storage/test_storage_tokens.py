@@ -12,6 +12,7 @@ from keyplane.model.partition import KEYSPACE_END, Partition
 from keyplane.storage.v1 import records_pb2 as records
 from keyplane.storage.v1 import storage_pb2 as pb
 from storage.config import WriteConfig
+from storage.evaluate import recall
 from storage.layout import NODE_RECORD, log_keys
 from storage.memory import MemoryEngine
 from storage.move_tokens import from_wire
@@ -329,6 +330,39 @@ def test_data_of_older_builds_is_covered_since_it_was_first_opened(world: Storag
         world.kill("s1")
         world.start("s1")
     assert world.get("s1", (1, 1), "alice") == "c"
+
+
+def test_time_that_a_retry_waits_at_the_node_does_not_make_it_younger(world: StorageWorld) -> None:
+    """Its age is of when it came, so that is what the memory has to reach back from."""
+    op = pb.WriteOp(key=item_key("alice"), delete=True, token=token(1, attempt=1, age_ms=3000))
+    memory = TokenMemory(100.0)
+    came = 100.0 + 3.0 + COVER_MARGIN_S
+    assert recall(op, b"t", None, None, memory, came + 0.1) is None
+    for arrived_at in (came - 0.1, came - 2.0):
+        error = reason_of(lambda at=arrived_at: recall(op, b"t", None, None, memory, at))
+        assert error.reason is Reason.RETRY_NOT_COVERED
+
+
+def test_a_retry_that_waited_at_a_fence_is_judged_by_when_it_came() -> None:
+    """The target is gone; it takes a while until the source knows, and goes on alone."""
+    world = StorageWorld()
+    world.start("s1", writes=WriteConfig(tokens_max=1))
+    world.start("s2")
+    world.open("s1")
+    world.run_for(20)
+    world.put("s1", (1, 1), "alice", "a", token=token(1))
+    world.put("s1", (1, 1), "bob", "b", token=token(2))
+    # The first is forgotten: the memory is complete for what comes more than the margin from now.
+    world.run_for(COVER_MARGIN_S - 0.2)
+    world.kill_at("storage.move.fenced", "s2", by="s1")
+    world.move("s1", (1, 1), "s2")
+    world.run_until(lambda: not world.members["s2"].up)
+    shard = world.node("s1").state.shards[1]
+    assert shard.gate is not None
+    retry = token(3, attempt=1, age_ms=0)
+    error = reason_of(lambda: world.put("s1", (1, 1), "alice", "c", token=retry))
+    assert world.clock.now() > 20 + COVER_MARGIN_S
+    assert error.reason is Reason.RETRY_NOT_COVERED
 
 
 def test_coverage_ends_at_the_youngest_forgotten_write() -> None:
