@@ -77,7 +77,7 @@ MEANING = {
     "DEADLINE_EXCEEDED": "no answer in time",
     "CANCELLED": "the caller gave up",
     "CONNECTION_LOST": "the connection broke with the request under way",
-    "RETRY_NOT_COVERED": "a retried write that no memory of earlier writes explains",
+    "RETRY_NOT_COVERED": "a retry of a write from before all that the node remembers",
     "WRITE_ERROR": "the storage device refused the batch that the write was in",
     "DATABASE_ERROR": "the Metadata Store's database failed",
     "INTERNAL": "a fault in Keyplane; the log has the traceback",

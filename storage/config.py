@@ -14,7 +14,7 @@ class WriteConfig:
     queue_bytes_max: int = 64 << 20
     # One group commit takes at most this many writes, so that no reply waits for a huge batch.
     batch_writes_max: int = 512
-    # Remembered write tokens on the whole node; each takes about 400 bytes of memory. At 5,000
+    # Remembered write tokens on the whole node; each takes about 300 bytes of memory. At 5,000
     # writes/s they reach back 40 s, well past a retry after the loss of a router.
     tokens_max: int = 200_000
     # Older tokens are dropped: nobody retries for longer than the longest deadline (60 s).
