@@ -18,6 +18,7 @@ NETWORK_KINDS = frozenset(
 
 # Parameters by kind: those it needs, and those it may have.
 _PARAMETERS: Mapping[FaultKind, tuple[Sequence[str], Sequence[str]]] = {
+    FaultKind.RESTART: ((), ("anew",)),
     FaultKind.LATENCY: ((), ("delay_s", "jitter_s")),
     FaultKind.PAUSE: ((), ("unnoticed",)),
     FaultKind.SKEW: (("rate",), ()),
@@ -59,6 +60,8 @@ def check_fault(fault: Fault, world: World) -> None:
     if not 0.0 < fault.probability <= 1.0:
         raise _refusal(f"a probability is above 0 and at most 1, not {fault.probability:g}")
     _check_parameters(fault)
+    if fault.parameters.get("anew") and fault.target not in world.routers:
+        raise _refusal(f"only a router can start anew, without what it had; not {fault.target!r}")
 
 
 def _targets(kind: FaultKind, world: World) -> Sequence[str]:

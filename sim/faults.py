@@ -140,7 +140,10 @@ class FaultDriver:
     # --- processes ------------------------------------------------------------------------------
 
     def _kill(self, fault: Fault) -> None:
+        """`anew` = 1: what starts again is on another machine, with nothing of what was kept."""
         self._world.kill(fault.target, power=fault.kind is FaultKind.POWER_LOSS)
+        if fault.parameters.get("anew", 0):
+            self._world.routers[fault.target].lose_disk()
 
     def _life(self, fault: Fault) -> None:
         self._start(fault.target)
@@ -207,10 +210,10 @@ class FaultDriver:
         engine.commit_s = self._world.topology.commit_s + self._sum(fault, "delay_s")
 
     def _full_disk(self, fault: Fault) -> None:
-        """`keeps` = 1: what failed may be on disk all the same."""
+        """`keeps`: so many of the batches that fail are on disk all the same."""
         engine, faults = self._world.storage(fault.target).engine, self._alike(fault)
         engine.fail_with = EngineError("no space left on device") if faults else None
-        engine.keeps_failed = any(each.fault.parameters.get("keeps", 0) for each in faults)
+        engine.keeps_failed = sum(int(each.fault.parameters.get("keeps", 0)) for each in faults)
 
     # --- MemDS ----------------------------------------------------------------------------------
 

@@ -87,6 +87,10 @@ class RouterMember:
         process.register(HEALTH, health_handler(lambda: self.core.ready))
         self.core.start()
 
+    def lose_disk(self) -> None:
+        """The next life has no snapshot to begin with."""
+        self.disk.files.clear()
+
     def died(self, power: bool) -> None:
         """Its snapshot is replaced whole and synced: it stays as it is."""
 

@@ -16,6 +16,7 @@ from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.metadata.v1 import metadata_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.partition import Partition
+from metadata.operations import State
 from sim.process import address_of
 from sim.topology import METADATA, OPERATOR, TableSpec
 from sim.world import World
@@ -104,6 +105,29 @@ class Operator:
     def split(self, table: str, at: float = 0.5) -> None:
         """Splits the partition that holds this share of the table's keyspace."""
         self._split(Action(self._world.now, "split", at, 0.5), table)
+
+    def split_widest(self) -> str:
+        """Halves the widest partition. Returns the request's id; empty if there are no tables."""
+        maps = self._world.metadata.core.catalog.maps.values()
+        partitions = [each for map in maps for each in map.partitions()]
+        if not partitions:
+            return ""
+        widest = max(partitions, key=lambda each: (each.end - each.start, each.partition_id))
+        request = pb.SplitPartitionRequest(
+            table=self._table(widest),
+            partition_id=widest.partition_id,
+            split_hash=(widest.start + widest.end) // 2,
+            request_id=self._request_id(),
+        )
+        self.ask("SplitPartition", request)
+        return request.request_id
+
+    def has_succeeded(self, request_id: str) -> bool:
+        """Whether what was asked for under this id is done, as nothing always is."""
+        if not request_id:
+            return True
+        operation = self._world.metadata.core.catalog.operation_of_request(request_id)
+        return operation is not None and operation.state is State.SUCCEEDED
 
     def move(self, table: str, to: str, at: float = 0.5) -> None:
         """Moves the partition that holds this share of the table's keyspace to a storage node."""

@@ -18,6 +18,9 @@ from sim.workload import WorkloadSpec
 from wire import crashpoints
 from wire.faults import Direction, Fault, FaultKind
 
+# The share of crash points that is about a write which is done, and nobody has been told.
+_TOLD_NOBODY = 0.35
+
 
 @dataclass(frozen=True, slots=True)
 class TimedFault:
@@ -68,8 +71,8 @@ def draw_plan(seed: int, profile_name: str) -> Plan:
         faults.insert(0, _outage(profile))
     actions = tuple(_draw_actions(rng, profile))
     workload = replace(profile.workload, hot=rng.choice([0.0, 0.0, 0.2, 0.5]))
-    if any(each.fault.kind is FaultKind.FULL_DISK for each in faults):
-        # Some clients do not wait until the disk has room again, and are told how it stands.
+    if any(each.fault.kind in (FaultKind.FULL_DISK, FaultKind.CRASH_POINT) for each in faults):
+        # Some clients do not wait until the node is well again, and are told how it stands.
         workload = replace(workload, timeout_s=rng.choice([1.0, 5.0]))
     return Plan(
         seed=seed,
@@ -124,7 +127,9 @@ def _draw_fault(rng: random.Random, kind: FaultKind, fault_id: str, topology: To
             target = METADATA
         case FaultKind.CRASH_POINT:
             target, point = "", rng.choice(sorted(crashpoints.POINTS))
-            parameters["down_s"] = rng.choice([0.0, 0.2, 2.0])
+            if rng.random() < _TOLD_NOBODY:
+                point = "storage.write.committed"
+            parameters["down_s"] = rng.choice([0.0, 0.2, 2.0, 8.0])
         case _ if kind.value.startswith("memds-"):
             target = rng.choice(memds)
     match kind:
@@ -136,9 +141,12 @@ def _draw_fault(rng: random.Random, kind: FaultKind, fault_id: str, topology: To
         case FaultKind.SLOW_DISK | FaultKind.MEMDS_SLOW | FaultKind.METADATA_LAG:
             parameters["delay_s"] = rng.choice([0.02, 0.2, 1.0])
         case FaultKind.FULL_DISK:
-            parameters["keeps"] = float(rng.random() < 0.5)
+            # All, none, or the one that found it full.
+            parameters["keeps"] = rng.choice([0.0, 1.0, 1.0, 1_000.0])
         case FaultKind.PAUSE:
             parameters["unnoticed"] = float(rng.random() < 0.5)
+        case FaultKind.RESTART if target in topology.router_names():
+            parameters["anew"] = float(rng.random() < 0.3)
         case FaultKind.SKEW:
             parameters["rate"] = rng.choice([0.8, 0.95, 1.05, 1.25])
         case _:

@@ -32,7 +32,7 @@ _NETWORK = {
     FaultKind.DROP: 2.0,
     FaultKind.DUPLICATE: 2.0,
 }
-_DISKS = {FaultKind.SLOW_DISK: 1.0, FaultKind.FULL_DISK: 1.5}
+_DISKS = {FaultKind.SLOW_DISK: 1.0, FaultKind.FULL_DISK: 2.5}
 _MEMDS = {
     FaultKind.MEMDS_FLUSH: 1.0,
     FaultKind.MEMDS_DOWN: 1.0,
@@ -111,7 +111,7 @@ PROFILES: Mapping[str, Profile] = {
     "split-storm": Profile(
         "splits, merges and moves without a pause, and crashes in the middle of them",
         _LARGE,
-        {**_PROCESSES, FaultKind.FULL_DISK: 1.0, FaultKind.METADATA_DOWN: 1.0},
+        {**_PROCESSES, FaultKind.FULL_DISK: 2.0, FaultKind.METADATA_DOWN: 1.0},
         fault_pause_s=1.5,
         action_pause_s=0.3,
         subset=0.7,

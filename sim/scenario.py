@@ -272,7 +272,13 @@ class Scenario:
         for observer in self._observers:
             observer.calm()
         calm_since = world.now
+        split = self.operator.split_widest()
         world.run_for(max(CALM_S, least_s - world.now))
+        self._await(
+            "an operation that is asked for when nothing is wrong any more succeeds",
+            lambda: self.operator.has_succeeded(split),
+            SETTLE_S_MAX,
+        )
         self.load.stop()
         self._await("requests under way end", lambda: not self.load.busy, _DRAIN_S_MAX)
         for at, began_at, error in self.load.failures:
@@ -284,7 +290,9 @@ class Scenario:
         self._read_all()
 
     def _settled(self) -> bool:
-        """Whether routers, storage nodes and the Metadata Store agree, and nothing is under way."""
+        """Whether routers, storage nodes and the Metadata Store agree, nothing is under way, and
+        disks that were full are in use again.
+        """
         world = self.world
         if not all(world.has_booted(name) for name in world.member_names()):
             return False
@@ -296,6 +304,9 @@ class Scenario:
                 map = catalog.maps.get(table.table_id)
                 if map is None or table.routes.version != map.version:
                     return False
+        members = world.storage_members().values()
+        if any(member.node.state.queue.failure is not None for member in members):
+            return False
         return served_by_nodes(world) == in_the_map(world)
 
     def _read_all(self) -> None:

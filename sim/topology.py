@@ -140,6 +140,7 @@ def draw_topology(rng: random.Random, base: Topology) -> Topology:
         ),
         metadata=MetadataConfig(
             node_silence_s=rng.choice([2.0, 5.0]),
+            give_up_s=rng.choice([1.0, 10.0]),
             operations_driven_max=rng.choice([1, 4, 32]),
         ),
         publisher=PublisherConfig(

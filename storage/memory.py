@@ -19,8 +19,8 @@ class MemoryEngine:
 
     clock: of the process that uses it.
     fail_with: makes every commit fail until it is None again.
-    keeps_failed: a batch that failed is on disk all the same, unseen until the process dies and the
-        next one reads it. Otherwise failed batches leave no trace.
+    keeps_failed: so many of the next batches that fail are on disk all the same, unseen until the
+        process dies and the next one reads them. Others leave no trace.
     commit_s: virtual seconds that a commit takes; its batch becomes visible at the end.
     """
 
@@ -28,7 +28,7 @@ class MemoryEngine:
         self._clock = clock
         self.commit_s = commit_s
         self.fail_with: EngineError | None = None
-        self.keeps_failed = False
+        self.keeps_failed = 0
         self.commits = 0
         self._view = _View({})
         # Batches that are applied but not synced, in order, on top of what is.
@@ -59,6 +59,7 @@ class MemoryEngine:
             if error is None:
                 self._apply(batch, sync)
             elif self.keeps_failed:
+                self.keeps_failed -= 1
                 self._unsynced.append(batch)
                 self._failed += 1
             on_done(error)

@@ -30,8 +30,11 @@ from storage.shard import TailEntry
 from storage.stored import read_header
 from storage.token_log import TokenLog
 from storage.tokens import Remembered
+from wire import crashpoints
 from wire.metrics import Metrics
 from wire.ports import Batch, Clock, Engine, EngineError, Reply
+
+crashpoints.declare("storage.write.committed")
 
 # Suggested to callers refused because the queue is full: about the time it takes to work off half.
 OVERLOADED_RETRY_S = 0.025
@@ -209,6 +212,7 @@ class WriteQueue:
 
         def committed(error: EngineError | None) -> None:
             if error is None:
+                crashpoints.crashpoint("storage.write.committed")
                 group.learn()
                 group.answer()
             else:

@@ -52,18 +52,6 @@ CACHE: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
-        "empty-node-counts-as-complete",
-        "A table that an emptied memcached node does not have is said not to exist.",
-        ("I5", "liveness"),
-        (
-            Edit(
-                MapReader._take_roots,
-                "complete = found.outcome is MemdsOutcome.OK",
-                "complete = found.outcome in (MemdsOutcome.OK, MemdsOutcome.EMPTY)",
-            ),
-        ),
-    ),
-    Mutant(
         "checksum-not-checked",
         "Values from MemDS are used without looking at their checksum.",
         ("I10", "I3", "no-crash"),

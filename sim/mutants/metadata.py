@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from metadata import database
 from metadata.database import Database
-from metadata.kinds import begin, map_change, script
+from metadata.kinds import begin, script
 from metadata.writer import Writer
 from sim.mutants.mutant import Mutant
 from sim.mutants.patch import Edit
@@ -92,30 +92,6 @@ METADATA: tuple[Mutant, ...] = (
                 Writer._settle,
                 "if outcome is not None:",
                 "if outcome is not None and not outcome.counters:",
-            ),
-        ),
-    ),
-    Mutant(
-        "answer-not-compared",
-        "The map follows a split or move without a look at what the storage node says it serves.",
-        ("I8",),
-        (
-            Edit(
-                map_change.check_answer,
-                "if list(map(_shape, served)) != list(map(_shape, expected)):",
-                "if len(served) != len(expected):",
-            ),
-        ),
-    ),
-    Mutant(
-        "request-ids-forgotten",
-        "A request that is repeated because its answer was lost begins a second operation.",
-        ("I8",),
-        (
-            Edit(
-                begin.once,
-                "catalog.operation_of_request(request_id) if request_id else None",
-                "None",
             ),
         ),
     ),

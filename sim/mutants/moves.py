@@ -106,18 +106,6 @@ MOVES: tuple[Mutant, ...] = (
         ),
     ),
     Mutant(
-        "room-not-cleared",
-        "The target does not delete what an older attempt has left in the range.",
-        ("I2",),
-        (
-            Edit(
-                MoveTarget._make_room,
-                "Batch(delete_ranges=[item_range(table_id, partition.start, partition.end)])",
-                "Batch()",
-            ),
-        ),
-    ),
-    Mutant(
         "move-leaves-no-tombstone",
         "The source forgets a partition that has moved away, and does not redirect.",
         ("I8", "liveness"),

@@ -6,7 +6,6 @@ from cache.reader import MapReader
 from router import parse
 from router.context import RouterContext
 from router.exchange import Desk
-from router.operation import Operation
 from router.partition_call import PartitionCall
 from router.survey import Surveyor
 from sim.mutants.mutant import Mutant
@@ -14,22 +13,10 @@ from sim.mutants.patch import Edit
 
 ROUTER: tuple[Mutant, ...] = (
     Mutant(
-        "retry-not-marked",
-        "A write that may have been done is tried again as if for the first time.",
-        ("I2",),
-        (Edit(Operation.doubt, "token.attempt += 1", "pass"),),
-    ),
-    Mutant(
         "retry-without-its-token",
         "The router writes under tokens of its own, so a client's retry is a new write.",
         ("I2",),
         (Edit(parse.write_token, "return request.token", "return context.tokens.next()"),),
-    ),
-    Mutant(
-        "age-not-stamped",
-        "A retry says that it was first tried just now, however long ago that was.",
-        ("I2",),
-        (Edit(Operation.stamp, "age_ms + round(elapsed_s * 1000)", "0"),),
     ),
     Mutant(
         "last-error-counts",

@@ -102,7 +102,7 @@ def test_a_failed_batch_that_is_kept_comes_back_with_the_next_process() -> None:
     """What a write error leaves on disk nobody knows, until somebody reads it."""
     machine = Machine()
     machine.commit(b"a")
-    machine.engine.fail_with, machine.engine.keeps_failed = NO_SPACE, True
+    machine.engine.fail_with, machine.engine.keeps_failed = NO_SPACE, 1
     assert machine.commit(b"b", b"c") is NO_SPACE
     assert machine.keys == [b"a"]
     machine.crash()
@@ -112,7 +112,7 @@ def test_a_failed_batch_that_is_kept_comes_back_with_the_next_process() -> None:
 def test_a_failed_batch_that_is_kept_goes_with_the_power() -> None:
     machine = Machine()
     machine.commit(b"a", sync=True)
-    machine.engine.fail_with, machine.engine.keeps_failed = NO_SPACE, True
+    machine.engine.fail_with, machine.engine.keeps_failed = NO_SPACE, 1
     machine.commit(b"b", sync=True)
     machine.crash(power=True)
     assert machine.keys == [b"a"]
@@ -121,7 +121,7 @@ def test_a_failed_batch_that_is_kept_goes_with_the_power() -> None:
 def test_a_failed_batch_comes_back_beneath_what_was_written_after_it() -> None:
     """In the order of the log: a later write of the same key wins."""
     machine = Machine()
-    machine.engine.fail_with, machine.engine.keeps_failed = NO_SPACE, True
+    machine.engine.fail_with, machine.engine.keeps_failed = NO_SPACE, 1
     machine.engine.commit(Batch({b"a": b"failed"}), True, lambda _: None)
     machine.scheduler.run_until(1.0)
     machine.engine.fail_with = None

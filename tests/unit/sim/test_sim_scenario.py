@@ -19,6 +19,7 @@ from sim.process import SimProcess
 from sim.world import World
 from wire.faults import FaultKind
 
+DOWN = KeyplaneError(Reason.DATABASE_ERROR, "as a test has it", retry_after_s=0.5)
 SINGLE = WorkloadSpec(lanes=2, think_s=0.1, mix={"put": 3.0, "get": 2.0, "delete": 1.0})
 
 
@@ -32,7 +33,7 @@ def test_the_scenario_of_the_documentation_holds() -> None:
     scenario.at(4.0, lambda: scenario.operator.split("orders"))
     result = scenario.run(seconds=10.0)
     assert result.held, result
-    assert scenario.operator.asked == 2, "the table and the split"
+    assert scenario.operator.asked == 3, "the table, the split, and one when all is calm"
     assert scenario.load.window(2.0, 5.0).requests > 0
     assert str(result).startswith("seed 1: held, ")
 
@@ -301,7 +302,24 @@ def test_a_lost_write_is_explained_by_the_operations_on_its_item(
     assert violation.invariant == "I2"
     (key,) = violation.about
     assert key.startswith("orders/k")
-    assert key in result.details
+    assert violation.message.startswith(f"{key}: ")
+    assert "put 'client-1/" in result.details
+
+
+def test_a_metadata_store_that_begins_nothing_any_more_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Even if all that was asked of it before is done."""
+    scenario = Scenario(1, SMALL)
+
+    def refuse() -> None:
+        monkeypatch.setattr("metadata.writer.Writer._refusal", lambda self: DOWN)
+
+    scenario.at(1.0, refuse)
+    violation = scenario.run(2.0).violation
+    assert violation is not None
+    assert violation.invariant == "liveness"
+    assert "when nothing is wrong any more succeeds" in violation.message
 
 
 def test_operations_are_recorded_as_they_went() -> None:

@@ -148,7 +148,7 @@ def test_a_failed_commit_takes_its_tokens_back(world: StorageWorld, restart: boo
     """Nothing answers for a write that has been rolled back."""
     world.put("s1", (1, 1), "alice", "a", token=token(1))
     engine = world.members["s1"].engine
-    engine.fail_with, engine.keeps_failed = EngineError("no"), True
+    engine.fail_with, engine.keeps_failed = EngineError("no"), 1_000
     error = reason_of(lambda: world.put("s1", (1, 1), "alice", "b", token=token(2)))
     assert error.reason is Reason.WRITE_ERROR
     engine.fail_with = None
