@@ -12,6 +12,7 @@ from sim.observers.authority import Authority
 from sim.observers.base import Observer
 from sim.observers.bounds import Bounds
 from sim.observers.constant_work import ConstantWork
+from sim.observers.fences import Fences
 from sim.observers.forward_only import ForwardOnly
 from sim.observers.no_backdoor import NoBackdoor
 from sim.observers.once import Once
@@ -28,6 +29,7 @@ ALL: tuple[Callable[[World], Observer], ...] = (
     Authority,
     Once,
     Truth,
+    Fences,
     ForwardOnly,
     NoBackdoor,
     ConstantWork,

@@ -19,6 +19,7 @@ from router.config import RouterConfig
 from sim import Scenario
 from sim.observers.bounds import Bounds
 from sim.observers.constant_work import ConstantWork
+from sim.observers.fences import Fences
 from sim.observers.operations import Operations
 from sim.observers.whole_maps import WholeMaps
 from sim.topology import CLUSTER
@@ -117,6 +118,14 @@ def test_a_node_that_serves_less_than_the_map_says_is_noticed() -> None:
         Operations(scenario.world).calm()
 
     assert fires(seen(Operations, plant), "I8", "what storage nodes serve is not what the map says")
+
+
+def test_a_fence_without_a_move_is_noticed() -> None:
+    def plant(scenario: Scenario) -> None:
+        name, shard = served(scenario)
+        shard.gate = scenario.world.storage(name).node.state.closed_gate()
+
+    assert fires(seen(Fences, plant), "I8", "behind a fence, and no move is under way")
 
 
 def test_a_map_with_a_gap_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
