@@ -31,6 +31,12 @@ _PAUSE_S = 0.5
 # Merges past this share are of partitions that the operator only takes for neighbours.
 _MISTAKEN = 0.85
 
+# Cancels past the first share are of something that is asked for to be cancelled at once, as
+# operations seldom last until somebody thinks of it. Past the second two do so without knowing of
+# each other.
+_REGRETTED = 0.3
+_REGRETTED_TWICE = 0.6
+
 # Moves past this share go back to where the partition of the last one came from.
 _BACK = 0.6
 
@@ -135,16 +141,26 @@ class Operator:
         if partition is not None:
             self._ask_move(table, partition, to)
 
-    def ask(self, method: str, request: Message, tries: int = 30) -> None:
-        """Asks again while nobody answers, or the answer says to come back."""
+    def ask(
+        self,
+        method: str,
+        request: Message,
+        on_taken: Callable[[bytes], None] = lambda _: None,
+        tries: int = 30,
+    ) -> None:
+        """Asks again while nobody answers, or the answer says to come back.
+
+        on_taken: gets the answer, once the Metadata Store has taken it.
+        """
 
         def on_reply(reply: Reply) -> None:
             error = reply.error
             if error is None:
                 self.asked += 1
+                on_taken(reply.payload)
             elif error.retryable and tries > 1:
                 self._process.clock.call_later(
-                    _PAUSE_S, lambda: self.ask(method, request, tries - 1)
+                    _PAUSE_S, lambda: self.ask(method, request, on_taken, tries - 1)
                 )
             else:
                 self.refused[error.reason.name] = self.refused.get(error.reason.name, 0) + 1
@@ -182,13 +198,21 @@ class Operator:
         if left is not None and action.second > _MISTAKEN:
             right = self._choose((action.second - _MISTAKEN) / (1 - _MISTAKEN), self._table(left))
         if left is not None and right is not None:
-            request = pb.MergePartitionsRequest(
-                table=self._table(left),
-                left_id=left.partition_id,
-                right_id=right.partition_id,
-                request_id=self._request_id(),
-            )
-            self.ask("MergePartitions", request)
+            self._ask_merge(left, right)
+
+    def _ask_merge(
+        self,
+        left: Partition,
+        right: Partition,
+        on_taken: Callable[[bytes], None] = lambda _: None,
+    ) -> None:
+        request = pb.MergePartitionsRequest(
+            table=self._table(left),
+            left_id=left.partition_id,
+            right_id=right.partition_id,
+            request_id=self._request_id(),
+        )
+        self.ask("MergePartitions", request, on_taken)
 
     def _move(self, action: Action) -> None:
         """Of any partition to any node; often back to where the last one came from, which is when
@@ -209,14 +233,20 @@ class Operator:
                 self._moved = (table, partition, partition.leader)
                 self._ask_move(table, partition, target)
 
-    def _ask_move(self, table: str, partition: Partition, target: str) -> None:
+    def _ask_move(
+        self,
+        table: str,
+        partition: Partition,
+        target: str,
+        on_taken: Callable[[bytes], None] = lambda _: None,
+    ) -> None:
         request = pb.MovePartitionRequest(
             table=table,
             partition_id=partition.partition_id,
             target_node_id=target,
             request_id=self._request_id(),
         )
-        self.ask("MovePartition", request)
+        self.ask("MovePartition", request, on_taken)
 
     def _drain(self, action: Action) -> None:
         nodes = self._world.topology.storage_names()
@@ -225,10 +255,40 @@ class Operator:
         self.ask("DrainNode", request)
 
     def _cancel(self, action: Action) -> None:
+        if action.second > _REGRETTED:
+            self._regret(action)
+            return
         active = list(self._world.metadata.core.catalog.active)
         if active:
-            chosen = active[int(action.first * len(active))]
-            self.ask("CancelOperation", pb.CancelOperationRequest(operation_id=chosen))
+            self._ask_cancel(active[int(action.first * len(active))])
+
+    def _regret(self, action: Action) -> None:
+        """Asks for a move or a merge, and takes it back once it has begun."""
+
+        def taken(answer: bytes) -> None:
+            # The responses of both have one shape.
+            operation_id = pb.MovePartitionResponse.FromString(answer).operation.operation_id
+            self._ask_cancel(operation_id)
+            if action.second > _REGRETTED_TWICE:
+                self._ask_cancel(operation_id)
+
+        drawn = int(action.second * 1_000_000)
+        if drawn % 2:
+            left = self._choose(action.first)
+            right = self._after(left)
+            if left is not None and right is not None:
+                self._ask_merge(left, right, taken)
+            return
+        partition = self._choose_busy(action.first)
+        if partition is not None:
+            names = self._world.topology.storage_names()
+            others = [name for name in names if name != partition.leader]
+            if others:
+                target = others[drawn % len(others)]
+                self._ask_move(self._table(partition), partition, target, taken)
+
+    def _ask_cancel(self, operation_id: str) -> None:
+        self.ask("CancelOperation", pb.CancelOperationRequest(operation_id=operation_id))
 
     def _recreate(self, action: Action) -> None:
         """Makes a table that nobody reads, or deletes the one made before."""

@@ -49,7 +49,7 @@ _ACTIONS = {
     "split": 30.0,
     "merge": 25.0,
     "move": 35.0,
-    "cancel": 4.0,
+    "cancel": 8.0,
     "recreate": 4.0,
     "drain": 1.0,
 }

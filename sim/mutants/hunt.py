@@ -20,7 +20,7 @@ from sim.mutants.registry import MUTANTS
 from sim.plan import draw_plan
 from sim.run import without_collector
 from sim.scenario import Result
-from sim.seeds import REGRESSIONS, fixed_seeds
+from sim.seeds import fixed_seeds
 
 Pair = tuple[str, int]
 
@@ -58,17 +58,11 @@ class Survivor:
         return f"{self.mutant}: SURVIVED {self.seeds_tried} seeds ({self.wall_seconds:.1f} s)"
 
 
-def seeds_to_try() -> list[Pair]:
-    """(profile, seed) of the fixed set, then those that once found a bug."""
-    pairs = [*fixed_seeds(), *((each.profile, each.seed) for each in REGRESSIONS)]
-    return list(dict.fromkeys(pairs))
-
-
 def hunt(mutant: Mutant, pairs: Iterable[Pair] | None = None) -> Kill | Survivor:
     """Runs pairs in their order until one is violated by the mutant, and not without it."""
     began = time.perf_counter()
     tried = 0
-    for profile, seed in seeds_to_try() if pairs is None else pairs:
+    for profile, seed in fixed_seeds() if pairs is None else pairs:
         tried += 1
         violation = run_with(mutant, profile, seed).violation
         if violation is not None and holds(profile, seed):

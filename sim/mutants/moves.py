@@ -8,6 +8,7 @@ from storage.executor import Executor
 from storage.move_source import MoveSource
 from storage.move_stream import MoveStream
 from storage.move_target import MoveTarget
+from storage.moves import Moves
 from storage.shard import Tail
 from storage.writes import WriteQueue
 
@@ -131,6 +132,18 @@ MOVES: tuple[Mutant, ...] = (
                 MoveSource.abort,
                 "gate, self._shard.gate = self._shard.gate, None",
                 "gate = None",
+            ),
+        ),
+    ),
+    Mutant(
+        "cancel-is-forgotten",
+        "A move that was cancelled before its source had heard of it begins when it hears.",
+        ("I8",),
+        (
+            Edit(
+                Moves.cancel,
+                "self._keep(request.operation_id, request.partition_id, known)",
+                "pass",
             ),
         ),
     ),
