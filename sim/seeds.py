@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-
 # How many seeds, from 0, of each profile.
 FIXED: Mapping[str, int] = {
     "lite": 12,
@@ -19,6 +18,7 @@ FIXED: Mapping[str, int] = {
     "split-storm": 16,
     "gray": 16,
 }
+
 
 def fixed_seeds() -> Iterator[tuple[str, int]]:
     """(profile, seed) of the fixed set, the profiles taking turns."""
