@@ -1,8 +1,8 @@
 """The seeds that every check runs.
 
-What a seed draws changes whenever something new can be drawn, so a seed that found a bug says nothing
-later. Such a bug is planted again instead, as one of `sim/mutants/`, or its plan is kept in
-`tests/sim/plans/`.
+What a seed draws changes whenever something new can be drawn, so a seed that found a bug says
+nothing later. Such a bug is planted again instead, as one of `sim/mutants/`, or its plan is kept
+in `tests/sim/plans/`.
 """
 
 from __future__ import annotations

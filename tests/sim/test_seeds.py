@@ -1,5 +1,5 @@
-"""The seeded world holds every invariant: for a fixed set of seeds, for plans that once found a bug,
-and for some seeds that nobody has run before.
+"""The seeded world holds every invariant: for a fixed set of seeds, for plans that once found a
+bug, and for some seeds that nobody has run before.
 """
 
 from __future__ import annotations
