@@ -19,10 +19,11 @@ from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.route.v1 import route_pb2 as route
 from wire.addresses import is_loopback
-from wire.grpcio import MESSAGE_BYTES_MAX, GrpcServer, GrpcTransport
+from wire.grpcio import GrpcServer, GrpcTransport
 from wire.loop import LoopClock
 from wire.metrics import Metrics
 from wire.ports import Reply, ReplyFn, Request
+from wire.rpc import MESSAGE_BYTES_MAX
 
 SERVICE = "keyplane.data.v1.DataService"
 
