@@ -54,6 +54,8 @@ _GOAWAY: Final = struct.Struct(">II")
 # A gRPC message starts with a flag (compressed?) and its length.
 MESSAGE_HEAD: Final = struct.Struct(">BI")
 MESSAGE_HEAD_BYTES: Final = 5
+# Both in one, for a DATA frame that holds one whole message.
+DATA_HEAD: Final = struct.Struct(">IBIBI")
 
 
 class ErrorCode(enum.IntEnum):
