@@ -1,8 +1,8 @@
 """What one unary call costs at each end of one hop, by engine and by what its metadata does.
 
 A server in a process of its own answers with what it is sent; this process keeps a fixed number of
-calls in flight on one connection. Processor time says what a call costs whatever else the machine does
-meanwhile.
+calls in flight on one connection. Processor time says what a call costs whatever else the machine
+does meanwhile.
 """
 
 from __future__ import annotations

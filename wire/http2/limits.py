@@ -40,6 +40,10 @@ STREAM_ID_LAST: Final = 2**31 - 1 - 2**16
 # Streams that are served by the grpcio server behind the bridge, all connections together.
 BRIDGED_STREAMS_MAX: Final = 200
 
+# Of one such stream: messages that wait for the server behind, and answers that are not read.
+BRIDGED_MESSAGES_MAX: Final = 100
+BRIDGED_BYTES_MAX: Final = 4 * 1024 * 1024
+
 # --- Field blocks --------------------------------------------------------------------------------
 
 # As MAX_HEADER_LIST_SIZE: of a list decoded, and as many bytes of a block not decoded yet.
@@ -85,8 +89,8 @@ STALLED_TICKS_MAX: Final = 60
 # --- Frames that cost work and carry nothing -----------------------------------------------------
 
 # A peer may send so many at once, so many more a second, and so many more for each stream that it
-# opened. Past that: ENHANCE_YOUR_CALM. grpcio sends two or three WINDOW_UPDATEs a call, and a PING a
-# round trip while it measures bandwidth.
+# opened. Past that: ENHANCE_YOUR_CALM. grpcio sends two or three WINDOW_UPDATEs a call, and a PING
+# a round trip while it measures bandwidth.
 RESETS_FREE: Final = (1000, 0.0, 0.5)
 PINGS_FREE: Final = (1000, 10.0, 2.0)
 SETTINGS_FREE: Final = (100, 1.0, 0.0)

@@ -13,12 +13,14 @@ import structlog
 
 from keyplane.model.errors import KeyplaneError, Reason
 from wire.addresses import check_listen, format_address, is_loopback, parse_address
+from wire.http2.bridge import Bridge
 from wire.http2.connection import Ticker
 from wire.http2.expiry import Expiry
 from wire.http2.frames import ErrorCode
 from wire.http2.limits import LISTEN_BACKLOG, TICK_S, WRITE_BUFFERS_MAX
 from wire.http2.metadata import RequestHeads
 from wire.http2.server_connection import ServerConnection
+from wire.introspection import Introspection
 from wire.loop import LoopClock
 from wire.metrics import Metrics
 from wire.ports import Handler
@@ -58,6 +60,8 @@ class Http2Server:
         self.expiry = Expiry(self.loop, self._end_due)
         self.in_flight = 0
         self.stopping = False
+        self.bridge: Bridge | None = None
+        self._introspection = Introspection(service_names)
         self._tls = tls
         self._ticker = Ticker(self.loop, tick_s, self._tick)
         self._socket: socket.socket | None = None
@@ -90,11 +94,13 @@ class Http2Server:
             raise OSError(error.errno, f"cannot listen on {address}: {error.strerror}") from error
         listener.setblocking(False)
         self._socket = listener
+        self.bridge = Bridge(self._introspection, is_loopback(host))
         return format_address(host, listener.getsockname()[1])
 
     async def start(self) -> None:
         """Takes calls. Health is NOT_SERVING until `set_serving(True)`."""
-        assert self._socket is not None, "bind first"
+        assert self._socket is not None and self.bridge is not None, "bind first"
+        await self.bridge.start()
         self._listener = await self.loop.create_server(
             lambda: ServerConnection(self),
             sock=self._socket,
@@ -103,7 +109,7 @@ class Http2Server:
         )
 
     async def set_serving(self, serving: bool) -> None:
-        pass
+        await self._introspection.set_serving(serving)
 
     async def stop(self, grace_s: float) -> None:
         """Refuses new calls, and ends those still under way after `grace_s`."""
@@ -116,6 +122,8 @@ class Http2Server:
             self._idle = self.loop.create_future()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle, grace_s)
+        if self.bridge is not None:
+            await self.bridge.stop()
         for connection in list(self.connections):
             connection.shut(ErrorCode.NO_ERROR, "the server stops")
         # A turn for the sockets to take what was written.
@@ -167,7 +175,3 @@ class Http2Server:
             worst = max(self.connections, key=ServerConnection.owed)
             worst.abort("too much is written and not read on all connections together")
         return bool(self.connections)
-
-
-def is_local(address: str) -> bool:
-    return is_loopback(parse_address(address)[0])

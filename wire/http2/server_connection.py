@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from keyplane.model.errors import Code, KeyplaneError, Reason
 from wire.http2 import frames as h2
 from wire.http2.blocks import literal
+from wire.http2.bridge import BridgedStream
 from wire.http2.connection import OPENING, Connection
 from wire.http2.frames import ConnectionFault, ErrorCode, StreamFault
 from wire.http2.greeting import NotHttp2, check_preface
@@ -125,12 +126,16 @@ class ServerCall:
 
 
 class ServerConnection(Connection):
-    """calls: those whose handlers have not answered, by stream."""
+    """calls: those whose handlers have not answered, by stream.
+
+    bridged: streams that lead to the server behind.
+    """
 
     def __init__(self, server: Http2Server) -> None:
         super().__init__(server.loop)
         self.server = server
         self.calls: dict[int, ServerCall] = {}
+        self.bridged: dict[int, BridgedStream] = {}
         self._greeted = False
         self._draining = False
 
@@ -220,23 +225,44 @@ class ServerConnection(Connection):
             return
         receiving = self.receiving
         ended = bool(flags & h2.END_STREAM)
-        if len(self.calls) + len(receiving.streams) >= STREAMS_MAX:
+        under_way = len(self.calls) + len(receiving.streams) + len(self.sending.blocked)
+        if under_way >= STREAMS_MAX:
             self.reset(stream, ErrorCode.REFUSED_STREAM)
         elif head.http_status:
             self._answer_http(stream, head.http_status)
         elif head.fault:
             self.refuse(stream, KeyplaneError(Reason.MALFORMED_REQUEST, head.fault), ended)
         elif head.method not in self.server.methods:
-            served = ", ".join(self.server.service_names)
-            self.refuse(stream, unknown_method(served), ended)
+            self._bridge(head, stream, ended)
         else:
             inbound = receiving.begin(stream, head)
             inbound.ended = ended
             if ended:
                 self.on_message(inbound, stream, True)
 
+    def _bridge(self, head: RequestHead, stream: int, ended: bool) -> None:
+        """A call that is not ours: for the server behind, or nobody's."""
+        bridge = self.server.bridge
+        if bridge is None or not bridge.serves(head.method):
+            served = ", ".join(self.server.service_names)
+            self.refuse(stream, unknown_method(served), ended)
+            return
+        bridged = bridge.open(self, stream, head)
+        if bridged is None:
+            self.refuse(
+                stream, KeyplaneError(Reason.OVERLOADED, "too many streams are open here"), ended
+            )
+            return
+        inbound = self.receiving.begin(stream, bridged)
+        inbound.ended = ended
+        if ended:
+            bridged.take(inbound, True)
+
     def on_message(self, inbound: Inbound, stream: int, end_stream: bool) -> None:
         head = inbound.head
+        if isinstance(head, BridgedStream):
+            head.take(inbound, end_stream)
+            return
         assert isinstance(head, RequestHead)
         try:
             whole = inbound.measure()
@@ -312,6 +338,15 @@ class ServerConnection(Connection):
         call = self.calls.get(stream)
         if call is not None:
             call.drop()
+        self._unbridge(stream)
+
+    def on_stream_fault(self, stream: int, fault: StreamFault) -> None:
+        self.on_reset(stream, fault.code)
+
+    def _unbridge(self, stream: int) -> None:
+        bridged = self.bridged.pop(stream, None)
+        if bridged is not None:
+            bridged.cancel()
 
     # --- Answers ---------------------------------------------------------------------------------
 
@@ -346,6 +381,7 @@ class ServerConnection(Connection):
     def is_open(self, stream: int) -> bool:
         return (
             stream in self.calls
+            or stream in self.bridged
             or stream in self.receiving.streams
             or stream in self.sending.blocked
         )
@@ -374,6 +410,8 @@ class ServerConnection(Connection):
     def on_finished(self) -> None:
         for call in list(self.calls.values()):
             call.drop()
+        for stream in list(self.bridged):
+            self._unbridge(stream)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

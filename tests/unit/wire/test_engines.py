@@ -1,4 +1,4 @@
-"""Calls on real ports, over grpcio and over our engine: how they end, and what each side is told."""
+"""Calls on real ports, over grpcio and over our engine: how they end, and what each side hears."""
 
 from __future__ import annotations
 
