@@ -56,6 +56,9 @@ CONTINUATIONS_MAX: Final = 16
 CACHED_BLOCKS_MAX: Final = 2048
 CACHED_BLOCK_BYTES_MAX: Final = 1024
 
+# Names of callers' own fields that are remembered as well formed, of one process.
+NAMES_MAX: Final = 256
+
 # --- Flow control and memory ---------------------------------------------------------------------
 
 # What a peer may send on one stream before it hears more: messages up to here need no reservation.

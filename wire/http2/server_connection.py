@@ -167,8 +167,13 @@ class ServerConnection(Connection):
     def on_headers(self, buf: bytes, start: int, end: int, flags: int, stream: int) -> int:
         server = self.server
         block = buf[start:end]
-        head = server.heads.known.young.get(block) if self.reader.stateless else None
-        if head is None or head.fault or head.http_status:
+        head = server.heads.known.young.get(block)
+        if head is None and self.reader.stateless:
+            try:
+                head = server.heads.read(self.reader, block)
+            except StreamFault:
+                head = None
+        if head is None or head.fault or head.http_status or not self.reader.stateless:
             self._on_frame(h2.HEADERS, flags, stream & h2.STREAM_ID_MAX, block)
             return end
         entry = server.methods.get(head.method)
