@@ -83,8 +83,10 @@ WRITE_BUFFER_MAX: Final = 64 * 1024 * 1024
 # Of all connections of one server or transport: past it the one that owes most is cut.
 WRITE_BUFFERS_MAX: Final = 512 * 1024 * 1024
 
-# Answers and requests that wait for a peer's window, of one connection.
-BLOCKED_BYTES_MAX: Final = 128 * 1024 * 1024
+# Messages of one connection that wait for the peer's window, or for their turn. Above the first, new
+# requests are answered OVERLOADED; above the second the connection is cut.
+BLOCKED_BYTES_HIGH: Final = 128 * 1024 * 1024
+BLOCKED_BYTES_MAX: Final = 512 * 1024 * 1024
 
 # A peer that reads nothing, or gives no window, or leaves a message half sent, for so long.
 STALLED_TICKS_MAX: Final = 60

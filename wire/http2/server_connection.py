@@ -15,7 +15,7 @@ from wire.http2.connection import OPENING, Connection
 from wire.http2.frames import ConnectionFault, ErrorCode, StreamFault
 from wire.http2.greeting import NotHttp2, check_preface
 from wire.http2.inbound import Inbound, TooLarge
-from wire.http2.limits import CONNECTIONS_MAX, STREAMS_MAX
+from wire.http2.limits import BLOCKED_BYTES_HIGH, CONNECTIONS_MAX, STREAMS_MAX
 from wire.http2.metadata import (
     COMPRESSIONS,
     RESPONSE_BLOCK,
@@ -191,6 +191,7 @@ class ServerConnection(Connection):
                 and size <= h2.FRAME_BYTES_DEFAULT - 5
                 and len(self.calls) < STREAMS_MAX
                 and not self._draining
+                and self.sending.blocked_bytes <= BLOCKED_BYTES_HIGH
             ):
                 self.last_id = stream
                 self.receiving.consumed += size + 5
@@ -233,6 +234,10 @@ class ServerConnection(Connection):
         under_way = len(self.calls) + len(receiving.streams) + len(self.sending.blocked)
         if under_way >= STREAMS_MAX:
             self.reset(stream, ErrorCode.REFUSED_STREAM)
+        elif self.sending.blocked_bytes > BLOCKED_BYTES_HIGH:
+            self.refuse(
+                stream, KeyplaneError(Reason.OVERLOADED, "too many answers are not read"), ended
+            )
         elif head.http_status:
             self._answer_http(stream, head.http_status)
         elif head.fault:
