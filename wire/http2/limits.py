@@ -83,8 +83,8 @@ WRITE_BUFFER_MAX: Final = 64 * 1024 * 1024
 # Of all connections of one server or transport: past it the one that owes most is cut.
 WRITE_BUFFERS_MAX: Final = 512 * 1024 * 1024
 
-# Messages of one connection that wait for the peer's window, or for their turn. Above the first, new
-# requests are answered OVERLOADED; above the second the connection is cut.
+# Messages of one connection that wait for the peer's window, or for their turn. Above the first,
+# new requests are answered OVERLOADED; above the second the connection is cut.
 BLOCKED_BYTES_HIGH: Final = 128 * 1024 * 1024
 BLOCKED_BYTES_MAX: Final = 512 * 1024 * 1024
 
