@@ -95,7 +95,7 @@ class _Peer:
             host, port = parse_address(self.address)
             async with asyncio.timeout(CONNECT_S_MAX):
                 await transport.loop.create_connection(
-                    lambda: transport.opened(ClientConnection(self, transport.known)),
+                    lambda: ClientConnection(self, transport.known),
                     host,
                     port,
                     ssl=transport.tls,
@@ -319,10 +319,11 @@ class Http2Transport:
         self._peers[address] = _Peer(self, address)
         return True
 
-    def opened(self, connection: ClientConnection) -> ClientConnection:
+    def opened(self, connection: ClientConnection) -> None:
         self._connections.add(connection)
         self._ticker.start()
-        return connection
+        if self.is_closed:
+            connection.shut(ErrorCode.NO_ERROR, "the client stops")
 
     def closed(self, connection: ClientConnection) -> None:
         self._connections.discard(connection)

@@ -24,6 +24,7 @@ from wire.http2.metadata import (
     error_trailers,
     trailers,
 )
+from wire.http2.tls import speaks_http2
 from wire.ports import Handler, Reply, Request
 from wire.rpc import MESSAGE_BYTES_MAX, SERVER_CALLS_MAX, broken_handler, unknown_method
 
@@ -143,6 +144,9 @@ class ServerConnection(Connection):
         super().connection_made(transport)
         server = self.server
         server.opened(self)
+        if not speaks_http2(transport.get_extra_info("ssl_object")):
+            self.close("the client did not offer h2 by ALPN")
+            return
         self.out.append(OPENING)
         if len(server.connections) > CONNECTIONS_MAX:
             self.fail(
