@@ -135,6 +135,8 @@ class ClientConnection(Connection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.owner.transport.opened(self)
+        if self.finished:
+            return
         if not speaks_http2(transport.get_extra_info("ssl_object")):
             self.close("the server did not agree to h2 by ALPN; is this a gRPC port?")
             return
@@ -251,7 +253,7 @@ class ClientConnection(Connection):
         elif head.http_status is not None and 100 <= head.http_status < 200:
             return
         else:
-            self.receiving.begin(stream, head)
+            self.receiving.begin(stream, head, patient=True)
 
     def on_message(self, inbound: Inbound, stream: int, end_stream: bool) -> None:
         call = self.calls.get(stream)

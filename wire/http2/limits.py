@@ -80,8 +80,9 @@ PARTIAL_BYTES_MAX: Final = 64 * 1024 * 1024
 WRITE_BUFFER_HIGH: Final = 1024 * 1024
 WRITE_BUFFER_MAX: Final = 64 * 1024 * 1024
 
-# Of all connections of one server or transport: past it the one that owes most is cut.
-WRITE_BUFFERS_MAX: Final = 512 * 1024 * 1024
+# Kept for all connections of one server or transport together: written and not read, waiting for
+# windows, half received. Past it the connection that holds most is cut, looked at each tick.
+HELD_BYTES_MAX: Final = 1024 * 1024 * 1024
 
 # Messages of one connection that wait for the peer's window, or for their turn. Above the first,
 # new requests are answered OVERLOADED; above the second the connection is cut.

@@ -132,6 +132,8 @@ class ServerConnection(Connection):
     bridged: streams that lead to the server behind.
     """
 
+    throttles = True
+
     def __init__(self, server: Http2Server) -> None:
         super().__init__(server.loop)
         self.server = server
@@ -267,7 +269,7 @@ class ServerConnection(Connection):
                 stream, KeyplaneError(Reason.OVERLOADED, "too many streams are open here"), ended
             )
             return
-        inbound = self.receiving.begin(stream, bridged)
+        inbound = self.receiving.begin(stream, bridged, patient=True)
         inbound.ended = ended
         if ended:
             bridged.take(inbound, True)

@@ -476,3 +476,52 @@ def test_a_call_that_is_not_one_message_is_answered_with_a_status(name: str) -> 
         assert await client.answer(3) == b"next"
 
     play(story)
+
+
+# --- All connections together --------------------------------------------------------------------
+
+
+def test_one_connection_too_many_is_closed_and_told_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wire.http2.server_connection.CONNECTIONS_MAX", 2)
+
+    async def story(stage: Stage, client: RawClient) -> None:
+        third = await RawClient.connect(stage.address, greet=False)
+        heard = await third.end()
+        assert heard is not None and heard[0] is ErrorCode.ENHANCE_YOUR_CALM
+        client.say(request(1, b"the second stays"))
+        assert await client.answer(1) == b"the second stays"
+
+    play(story)
+
+
+def test_past_the_bound_of_the_process_the_worst_connection_is_cut(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("wire.http2.server.HELD_BYTES_MAX", 10_000)
+
+    async def story(stage: Stage, client: RawClient) -> None:
+        client.say(headers(1), h2.frame(h2.DATA, 0, 1, message(bytes(15_000))[:12_000]))
+        assert await client.end() is None
+
+    play(story)
+
+
+def test_a_request_that_never_begins_its_message_is_given_up() -> None:
+    async def story(stage: Stage, client: RawClient) -> None:
+        client.say(headers(1))
+        talking = stage.clock.loop.create_task(chatter(client))
+        await client.hear(h2.RST_STREAM, 1)
+        talking.cancel()
+
+    play(story)
+
+
+def test_two_full_ends_do_not_wait_for_each_other() -> None:
+    """Large messages both ways at once, more than both write buffers hold."""
+
+    async def story(stage: Stage, client: RawClient) -> None:
+        payload = bytes(2_000_000)
+        answers = await asyncio.gather(*(stage.call(payload) for _ in range(24)))
+        assert all(answer == payload for answer in answers)
+
+    play(story)
