@@ -27,14 +27,24 @@ class LogFormat(enum.StrEnum):
 
 
 class _Tolerant(io.TextIOBase):
-    """A stream whose lines are lost while it cannot take them: a disk is full, a pipe closed."""
+    """A stream whose lines are lost while it cannot take them: a disk is full, a pipe closed.
+
+    Writes straight to the file behind the stream, if there is one: what stayed in a buffer would
+    fail again when the process ends, and change its exit code.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._file: io.FileIO | None = None
+        with contextlib.suppress(OSError, ValueError):
+            self._file = io.FileIO(stream.fileno(), "w", closefd=False)
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError):
-            self._stream.write(text)
+            if self._file is not None:
+                self._file.write(text.encode(errors="backslashreplace"))
+            else:
+                self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
@@ -44,6 +54,7 @@ class _Tolerant(io.TextIOBase):
 
 def configure_logging(level: LogLevel, format: LogFormat) -> None:
     """Sets structlog up, and the standard library's logging of other packages beside it."""
+    stream = cast(TextIO, _Tolerant(sys.stderr))
     console = format is LogFormat.CONSOLE or (format is LogFormat.AUTO and sys.stderr.isatty())
     threshold = logging.getLevelNamesMapping()[level.value.upper()]
     shared: list[Processor] = [
@@ -62,10 +73,10 @@ def configure_logging(level: LogLevel, format: LogFormat) -> None:
         processors=[*shared, *render],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         # Logs go to a file that cannot always be written; nothing may fail because of that.
-        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Tolerant(sys.stderr))),
+        logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],

@@ -349,10 +349,29 @@ def heal(
 
 def _do(session: Session, fault: Fault, for_s: float = 0.0) -> int:
     """Begins a fault and says how it ends. What only this command can end is waited for."""
-    cluster = session.cluster()
-    faults = Faults(cluster)
-    fault = replace(fault, id=faults.inject(fault, for_s or None))
-    remedy = f"{command_word()} fault heal {fault.id}{options_of(cluster)}"
+    faults = Faults(session.cluster())
+    # Named before it begins, so that it can be healed however far it got.
+    fault = replace(fault, id=faults.next_id(fault.kind))
+    only_here = for_s > 0 and fault.kind in SUPERVISED - ONCE
+    try:
+        remedy = _begin(session, faults, fault, for_s)
+        if only_here:
+            with session.out.waiting(f"healing it in {for_s:g} s"):
+                time.sleep(for_s)
+    finally:
+        if only_here:
+            _heal_unless_healed(faults, fault.id)
+    if only_here:
+        session.out.say(f"{fault.id} is healed")
+    active = ActiveFault(fault, (), for_s or None)
+    session.out.result({"fault": _facts(active), "heal": remedy})
+    return EXIT_OK
+
+
+def _begin(session: Session, faults: Faults, fault: Fault, for_s: float) -> str:
+    """Returns the command that heals it; empty if nothing is left to heal."""
+    faults.inject(fault, for_s or None)
+    remedy = f"{command_word()} fault heal {fault.id}{options_of(session.cluster())}"
     if fault.kind in ONCE:
         remedy = ""
         ending = "done, and nothing is left to heal"
@@ -361,16 +380,7 @@ def _do(session: Session, fault: Fault, for_s: float = 0.0) -> int:
     else:
         ending = f"heal it with: {remedy}"
     session.out.say(f"[bold]{fault.id}[/bold]: {escape(str(fault))}; {escape(ending)}")
-    if for_s and fault.kind in SUPERVISED - ONCE:
-        try:
-            with session.out.waiting(f"healing it in {for_s:g} s"):
-                time.sleep(for_s)
-        finally:
-            _heal_unless_healed(faults, fault.id)
-        session.out.say(f"{fault.id} is healed")
-    active = ActiveFault(fault, (), for_s or None)
-    session.out.result({"fault": _facts(active), "heal": remedy})
-    return EXIT_OK
+    return remedy
 
 
 def _heal_unless_healed(faults: Faults, fault_id: str) -> None:

@@ -78,6 +78,11 @@ class Faults:
         self._cluster = cluster
         self._path = cluster.paths.root / "faults.json"
 
+    def next_id(self, kind: FaultKind) -> str:
+        """An id for a fault that is to begin. Nobody else gets it."""
+        with changing(self._path) as records:
+            return records.next_id(kind)
+
     def inject(self, fault: Fault, for_s: float | None = None) -> str:
         """Begins a fault, and returns its id: its own, or one made up if that is empty.
 
