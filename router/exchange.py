@@ -34,6 +34,10 @@ class Exchange:
     def answer(self, response: Message) -> None:
         self._end(Reply(response.SerializeToString()))
 
+    def answer_bytes(self, response: bytes) -> None:
+        """response: serialized."""
+        self._end(Reply(response))
+
     def fail(self, error: KeyplaneError) -> None:
         self._desk.errors.inc(error.reason.name)
         self._end(Reply(error=error))

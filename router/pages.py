@@ -10,7 +10,7 @@ from keyplane.model.partition import KEYSPACE_END, end_to_wire
 from keyplane.storage.v1 import storage_pb2 as storage
 from router.context import RouterContext
 from router.exchange import Exchange
-from router.operation import Operation
+from router.operation import Page
 from router.parse import item_key, read_item
 from router.partition_call import PartitionCall
 from router.tables import KnownTable
@@ -47,7 +47,7 @@ def query(context: RouterContext, exchange: Exchange, request: data.QueryRequest
             max_bytes=PAGE_BYTES_MAX,
         )
         setattr(op, "from", low)
-        operation = Operation(hash_, storage.ExecuteRequest(query=op))
+        operation = Page(hash_, storage.ExecuteRequest(query=op))
         PartitionCall(
             context, known, operation, exchange.started_at, exchange.deadline, done
         ).start()
@@ -117,7 +117,7 @@ class _Scan:
             limit=self._limit - len(self._response.items) if self._limit else 0,
             max_bytes=self._bytes_left,
         )
-        operation = Operation(self._position.hash, storage.ExecuteRequest(scan=op))
+        operation = Page(self._position.hash, storage.ExecuteRequest(scan=op))
         exchange = self._exchange
         PartitionCall(
             self._context,

@@ -12,10 +12,19 @@ from router.context import CLIENT_ID_BYTES, RouterContext
 from router.tables import KnownTable
 
 
+def place(known: KnownTable, item: data.Item, exact: bool = False) -> tuple[int, bytes]:
+    """Hash and encoded key of an item; with `exact` the item must be nothing else than its key.
+
+    Raises as `encode_key`.
+    """
+    hash_input, encoded = encode_key(known.schema, item.attributes, exact)
+    return known.hash_of(hash_input), encoded
+
+
 def item_key(known: KnownTable, item: data.Item, exact: bool = False) -> storage.ItemKey:
-    """The key of an item; with `exact` the item must be nothing else. Raises as `encode_key`."""
-    key = encode_key(known.schema, item.attributes, exact)
-    return storage.ItemKey(hash=known.hash_of(key.hash_input), encoded=key.encoded)
+    """As `place`."""
+    key_hash, encoded = place(known, item, exact)
+    return storage.ItemKey(hash=key_hash, encoded=encoded)
 
 
 def placing_hash(known: KnownTable, key: data.Item) -> int:
@@ -23,7 +32,7 @@ def placing_hash(known: KnownTable, key: data.Item) -> int:
     name = known.schema.partition
     if set(key.attributes) == {name}:
         return known.hash_of(encode_partition_key(known.schema, key.attributes[name]))
-    return item_key(known, key, exact=True).hash
+    return place(known, key, exact=True)[0]
 
 
 def check_token(token: data.WriteToken) -> None:

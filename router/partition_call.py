@@ -22,16 +22,6 @@ from wire.ports import Reply
 
 EXECUTE = "/keyplane.storage.v1.StorageService/Execute"
 
-# Which result answers which operation.
-_RESULTS = {
-    "get": "get",
-    "write": "write",
-    "batch_get": "batch_get",
-    "batch_write": "batch_write",
-    "query": "page",
-    "scan": "page",
-}
-
 # Takes the operation as it was carried out, and the result or the error. After a split in the
 # middle of a batch it is called once for each part.
 DoneFn: TypeAlias = Callable[["PartitionCall", storage.ExecuteResponse | KeyplaneError], None]
@@ -101,13 +91,8 @@ class PartitionCall:
         if rest is not None:
             self._fork(rest)
         self._attempts += 1
-        self.operation.stamp(context.clock.now() - self._started_at)
-        request = self.operation.request
-        request.partition_id = partition.partition_id
-        request.epoch = partition.epoch
-        context.transport.call(
-            address, EXECUTE, request.SerializeToString(), self._deadline, self._on_reply
-        )
+        request = self.operation.encode(partition, context.clock.now() - self._started_at)
+        context.transport.call(address, EXECUTE, request, self._deadline, self._on_reply)
 
     def _fork(self, rest: Operation) -> None:
         """Sends what the partition no longer covers on a call of its own."""
@@ -147,8 +132,7 @@ class PartitionCall:
             response = storage.ExecuteResponse.FromString(payload)
         except DecodeError:
             response = storage.ExecuteResponse()
-        asked = self.operation.request.WhichOneof("op")
-        if asked is not None and response.WhichOneof("result") == _RESULTS[asked]:
+        if response.WhichOneof("result") == self.operation.result:
             self._on_done(self, response)
         else:
             message = "the storage node's answer does not fit what it was asked; see its version"

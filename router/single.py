@@ -1,10 +1,11 @@
-"""GetItem, PutItem, DeleteItem: one key, one partition, one answer."""
+"""GetItem, PutItem, DeleteItem: one key, one partition, one answer.
+
+Answers are put together from bytes (`wire.protobytes`): an item is passed on as it is stored.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-
-from google.protobuf.message import Message
 
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError
@@ -12,57 +13,69 @@ from keyplane.model.items import validate_item
 from keyplane.storage.v1 import storage_pb2 as storage
 from router.context import RouterContext
 from router.exchange import Exchange
-from router.operation import Operation, get_operation, write_operation
-from router.parse import item_key, read_item, write_condition, write_token
+from router.operation import Get, Operation, Write
+from router.parse import place, read_item, write_condition, write_token
 from router.partition_call import PartitionCall
 from router.tables import KnownTable
+from wire.protobytes import delimited, tag, varint
+
+_ITEM = tag(data.GetItemResponse.ITEM_FIELD_NUMBER, 2)
+_READ_VERSION = tag(data.GetItemResponse.VERSION_FIELD_NUMBER, 0)
+_PUT_VERSION = tag(data.PutItemResponse.VERSION_FIELD_NUMBER, 0)
+_DELETED = tag(data.DeleteItemResponse.DELETED_FIELD_NUMBER, 0) + varint(1)
 
 
 def get_item(context: RouterContext, exchange: Exchange, request: data.GetItemRequest) -> None:
     def operation(known: KnownTable) -> Operation:
-        return get_operation(item_key(known, request.key, exact=True))
+        return Get(*place(known, request.key, exact=True))
 
-    def response(result: storage.ExecuteResponse) -> Message:
-        found = result.get
-        item = read_item(found.item) if found.found else None
-        return data.GetItemResponse(item=item, version=found.version)
-
-    _carry_out(context, exchange, request.table, operation, response)
+    _carry_out(context, exchange, request.table, operation, _read)
 
 
 def put_item(context: RouterContext, exchange: Exchange, request: data.PutItemRequest) -> None:
     def operation(known: KnownTable) -> Operation:
         validate_item(request.item)
-        write = storage.WriteOp(
-            key=item_key(known, request.item),
-            put=request.item.SerializeToString(),
-            condition=write_condition(request),
-            token=write_token(context, request),
+        return Write(
+            *place(known, request.item),
+            request.item.SerializeToString(),
+            write_condition(request),
+            write_token(context, request),
         )
-        return write_operation(write)
 
-    def response(result: storage.ExecuteResponse) -> Message:
-        return data.PutItemResponse(version=result.write.version)
-
-    _carry_out(context, exchange, request.table, operation, response)
+    _carry_out(context, exchange, request.table, operation, _written)
 
 
 def delete_item(
     context: RouterContext, exchange: Exchange, request: data.DeleteItemRequest
 ) -> None:
     def operation(known: KnownTable) -> Operation:
-        write = storage.WriteOp(
-            key=item_key(known, request.key, exact=True),
-            delete=True,
-            condition=write_condition(request),
-            token=write_token(context, request),
+        return Write(
+            *place(known, request.key, exact=True),
+            None,
+            write_condition(request),
+            write_token(context, request),
         )
-        return write_operation(write)
 
-    def response(result: storage.ExecuteResponse) -> Message:
-        return data.DeleteItemResponse(deleted=result.write.existed)
+    _carry_out(context, exchange, request.table, operation, _deleted)
 
-    _carry_out(context, exchange, request.table, operation, response)
+
+def _read(result: storage.ExecuteResponse) -> bytes:
+    """Raises KeyplaneError(CORRUPT) on bytes that are no item."""
+    found = result.get
+    version = _READ_VERSION + varint(found.version)
+    if not found.found:
+        return version
+    item = found.item
+    read_item(item)
+    return delimited(_ITEM, item) + version
+
+
+def _written(result: storage.ExecuteResponse) -> bytes:
+    return _PUT_VERSION + varint(result.write.version)
+
+
+def _deleted(result: storage.ExecuteResponse) -> bytes:
+    return _DELETED if result.write.existed else b""
 
 
 def _carry_out(
@@ -70,7 +83,7 @@ def _carry_out(
     exchange: Exchange,
     table: str,
     operation: Callable[[KnownTable], Operation],
-    response: Callable[[storage.ExecuteResponse], Message],
+    answer: Callable[[storage.ExecuteResponse], bytes],
 ) -> None:
     def send(known: KnownTable) -> None:
         PartitionCall(
@@ -82,10 +95,10 @@ def _carry_out(
             exchange.fail(result)
             return
         try:
-            answer = response(result)
+            encoded = answer(result)
         except KeyplaneError as error:
             exchange.fail(error)
         else:
-            exchange.answer(answer)
+            exchange.answer_bytes(encoded)
 
     context.with_table(exchange, table, send)

@@ -1,0 +1,62 @@
+"""What a router asks of a storage node is what the message class reads."""
+
+from __future__ import annotations
+
+import pytest
+
+from keyplane.data.v1 import data_pb2 as data
+from keyplane.model.partition import Partition
+from keyplane.storage.v1 import storage_pb2 as storage
+from router.operation import BatchWrite, Get, Write
+
+PARTITION = Partition(300, 1, 0, 1 << 64, 5000, "storage-1")
+KEY = storage.ItemKey(hash=(1 << 64) - 5, encoded=b"\x01" + b"k" * 200)
+
+
+def token(attempt: int = 0, age_ms: int = 0) -> data.WriteToken:
+    return data.WriteToken(client_id=b"c" * 16, sequence=1 << 40, attempt=attempt, age_ms=age_ms)
+
+
+def sent(operation: Get | Write | BatchWrite, elapsed_s: float = 0.25) -> storage.ExecuteRequest:
+    return storage.ExecuteRequest.FromString(operation.encode(PARTITION, elapsed_s))
+
+
+def request(**op: object) -> storage.ExecuteRequest:
+    return storage.ExecuteRequest(partition_id=300, epoch=5000, **op)  # type: ignore[arg-type]
+
+
+def test_a_read() -> None:
+    assert sent(Get(KEY.hash, KEY.encoded)) == request(get=storage.GetOp(key=KEY))
+
+
+@pytest.mark.parametrize("put", [b"x" * 300, b"", None])
+@pytest.mark.parametrize(
+    "condition", [None, data.Condition(exists=False), data.Condition(version_equals=7)]
+)
+def test_a_write(put: bytes | None, condition: data.Condition | None) -> None:
+    write = storage.WriteOp(
+        key=KEY,
+        put=put,
+        delete=True if put is None else None,
+        condition=condition,
+        token=token(),
+    )
+    operation = Write(KEY.hash, KEY.encoded, put, condition, token())
+    assert sent(operation) == request(write=write)
+
+
+def test_a_write_in_doubt_says_how_old_it_is() -> None:
+    """Counted from the age that the client gave, however often it is sent."""
+    operation = Write(KEY.hash, KEY.encoded, None, None, token(age_ms=1000))
+    assert sent(operation).write.token == token(age_ms=1000)
+    operation.doubt()
+    assert sent(operation, 0.25).write.token == token(attempt=1, age_ms=1250)
+    assert sent(operation, 0.75).write.token == token(attempt=1, age_ms=1750)
+
+
+def test_a_batch_in_doubt_says_how_old_each_write_is() -> None:
+    writes = [storage.WriteOp(key=KEY, token=token(age_ms=age_ms)) for age_ms in (0, 500)]
+    operation = BatchWrite(writes, [0, 1])
+    operation.doubt()
+    written = sent(operation, 0.25).batch_write.writes
+    assert [each.token.age_ms for each in written] == [250, 750]
