@@ -7,7 +7,6 @@ Both move bytes: messages are encoded and decoded by whoever owns them. A failed
 from __future__ import annotations
 
 import asyncio
-import importlib
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,18 +16,30 @@ import grpc
 import grpc.aio
 import structlog
 from google.protobuf.message import Message
-from grpc_channelz.v1 import channelz, channelz_pb2
-from grpc_health.v1 import health, health_pb2
-from grpc_health.v1 import health_pb2_grpc as health_grpc
-from grpc_reflection.v1alpha import reflection
 
 from keyplane.model.errors import KeyplaneError, Reason
-from keyplane.model.grpc_failures import DETAILS_KEY, own_failure
+from keyplane.model.grpc_failures import DETAILS_KEY
 from keyplane.route.v1 import route_pb2 as route
 from wire.addresses import check_listen, format_address, is_loopback, parse_address
+from wire.introspection import Introspection
 from wire.loop import LoopClock
 from wire.metrics import Metrics
 from wire.ports import Handler, Reply, ReplyFn, Request
+from wire.rpc import (
+    CALLS_MAX,
+    CHANNELS_MAX,
+    KEEPALIVE_S,
+    KEEPALIVE_TIMEOUT_S,
+    MESSAGE_BYTES_MAX,
+    METADATA_BYTES_MAX,
+    RECONNECT_S_MAX,
+    RECONNECT_S_MIN,
+    SERVER_CALLS_MAX,
+    broken_handler,
+    failed_reply,
+    unknown_method,
+    wire_status,
+)
 
 _Rpc: TypeAlias = "grpc.aio.UnaryUnaryCall[bytes, bytes]"
 _Method: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
@@ -37,40 +48,20 @@ _MethodHandler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
 
 _log = structlog.get_logger("wire.grpcio")
 
-CHANNELZ_SERVICE: str = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
-
-# Room for a batch of DynamoDB's 16 MB and its framing.
-MESSAGE_BYTES_MAX = 20 * 1024 * 1024
-
-# Of the trailers of one reply; the largest typed detail is a RouteHint of some hundred partitions.
-METADATA_BYTES_MAX = 64 * 1024
-DETAILS_BYTES_MAX = METADATA_BYTES_MAX // 2
-
-# Open channels of one process, one per address. Past it the longest unused idle one is closed.
-CHANNELS_MAX = 1000
-
-# Calls of one process that have not ended. A stop against leaks: cores bound their own far lower.
-CALLS_MAX = 20_000
-
-# Calls that one server works on at once; more are refused with RESOURCE_EXHAUSTED.
-SERVER_CALLS_MAX = 20_000
-
 _SHARED_OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_metadata_size", METADATA_BYTES_MAX),
     ("grpc.absolute_max_metadata_size", METADATA_BYTES_MAX),
-    # A peer whose machine is gone says nothing: ask after 10 s, give up 5 s later.
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_time_ms", KEEPALIVE_S * 1000),
+    ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
 )
 
 _CHANNEL_OPTIONS = (
     *_SHARED_OPTIONS,
-    # A restarted peer is reached again within about a second.
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 1_000),
-    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.initial_reconnect_backoff_ms", int(RECONNECT_S_MIN * 1000)),
+    ("grpc.min_reconnect_backoff_ms", int(RECONNECT_S_MAX * 1000)),
+    ("grpc.max_reconnect_backoff_ms", int(RECONNECT_S_MAX * 1000)),
     # Addresses are where to connect: no proxy from the environment, no configuration by DNS.
     ("grpc.enable_http_proxy", 0),
     ("grpc.service_config_disable_resolution", 1),
@@ -193,15 +184,7 @@ class GrpcTransport:
         details = trailers.get(DETAILS_KEY) if trailers is not None else None
         if not isinstance(details, bytes):
             details = b""
-            own = own_failure(text)
-            text = f"{address}: {text}"
-            if own is not None:
-                return Reply(error=KeyplaneError(own.reason, text), sent=own.sent)
-        return Reply(
-            error=KeyplaneError.from_status(
-                error.code().value[0], text, details, self._detail_types
-            )
-        )
+        return failed_reply(address, error.code().value[0], text, details, self._detail_types)
 
     def _refuse(self, on_reply: ReplyFn, reason: Reason, message: str) -> _GrpcCall:
         reply = Reply(error=KeyplaneError(reason, message), sent=False)
@@ -247,8 +230,7 @@ class GrpcServer:
         self._methods: dict[str, _MethodHandler] = {}
         self._requests = metrics.counter("rpc_requests", "Calls taken, by method.", "method")
         self._errors = metrics.counter("rpc_errors", "Calls answered with an error.", "reason")
-        self._health = health.aio.HealthServicer()
-        self._serving = False
+        self._introspection = Introspection(service_names)
         self._grpc: grpc.aio.Server | None = None
         self.in_flight = 0
         metrics.gauge("rpc_in_flight", "Calls not answered yet.", lambda: self.in_flight)
@@ -275,14 +257,7 @@ class GrpcServer:
             port = server.add_insecure_port(address)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {address}: {error}") from error
-        health_grpc.add_HealthServicer_to_server(self._health, server)
-        for name in self._service_names:
-            _import_descriptors(name)
-        reflected = (*self._service_names, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        if loopback:
-            channelz.add_channelz_servicer(server)
-            reflected = (*reflected, CHANNELZ_SERVICE)
-        reflection.enable_server_reflection(reflected, server)
+        self._introspection.add_to(server, loopback)
         # Last, because it takes every method that nobody else does.
         server.add_generic_rpc_handlers((_Methods(self._methods, self._unknown),))
         return format_address(host, port)
@@ -290,27 +265,16 @@ class GrpcServer:
     async def start(self) -> None:
         """Takes calls. Health is NOT_SERVING until `set_serving(True)`."""
         assert self._grpc is not None, "bind first"
-        await self._announce()
+        await self._introspection.announce()
         await self._grpc.start()
 
     async def set_serving(self, serving: bool) -> None:
-        if serving != self._serving:
-            self._serving = serving
-            await self._announce()
+        await self._introspection.set_serving(serving)
 
     async def stop(self, grace_s: float) -> None:
         """Refuses new calls, and ends those still under way after `grace_s`."""
         assert self._grpc is not None, "bind first"
         await self._grpc.stop(grace_s)
-
-    async def _announce(self) -> None:
-        status = (
-            health_pb2.HealthCheckResponse.SERVING
-            if self._serving
-            else health_pb2.HealthCheckResponse.NOT_SERVING
-        )
-        for name in ("", *self._service_names):
-            await self._health.set(name, status)
 
     async def _serve(
         self, method: str, handler: Handler, payload: bytes, context: _Context
@@ -341,8 +305,7 @@ class GrpcServer:
             answer = Reply(error=error)
         except Exception:  # noqa: BLE001 - a bug in one handler must not take the server down
             _log.exception("a handler failed", method=method)
-            broken = KeyplaneError(Reason.INTERNAL, f"{method} failed; the server's log says why")
-            answer = Reply(error=broken)
+            answer = Reply(error=broken_handler(method))
         finally:
             self.in_flight -= 1
         if answer.error is not None:
@@ -350,18 +313,11 @@ class GrpcServer:
         return answer.payload
 
     async def _unknown(self, _payload: bytes, context: _Context) -> bytes:
-        served = ", ".join(self._service_names)
-        unknown = KeyplaneError(Reason.UNKNOWN_METHOD, f"no such method; served here: {served}")
-        return await self._fail(context, unknown)
+        return await self._fail(context, unknown_method(", ".join(self._service_names)))
 
     async def _fail(self, context: _Context, error: KeyplaneError) -> NoReturn:
         self._errors.inc(error.reason.name)
-        status = error.to_status()
-        if status.ByteSize() > DETAILS_BYTES_MAX:
-            # Trailers that are too long would lose the whole answer; the reason is worth more.
-            status = KeyplaneError(
-                error.reason, error.message, retry_after_s=error.retry_after_s
-            ).to_status()
+        status = wire_status(error)
         trailers = ((DETAILS_KEY, status.SerializeToString()),)
         await context.abort(_STATUS_CODES[status.code], status.message, trailers)
 
@@ -377,10 +333,3 @@ class _Methods(grpc.GenericRpcHandler):
 
     def service(self, details: grpc.HandlerCallDetails) -> _MethodHandler:
         return self._methods.get(details.method, self._unknown)
-
-
-def _import_descriptors(service_name: str) -> None:
-    """Registers a service's messages in the descriptor pool that reflection reads."""
-    package, _, _ = service_name.rpartition(".")
-    area = package.split(".")[-2]
-    importlib.import_module(f"{package}.{area}_pb2")

@@ -1,4 +1,4 @@
-"""Calls over real grpcio, on real ports: how they end, and what each side is told."""
+"""Calls on real ports, over grpcio and over our engine: how they end, and what each side hears."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 import pytest
@@ -19,15 +19,39 @@ from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.route.v1 import route_pb2 as route
 from wire.addresses import is_loopback
-from wire.grpcio import MESSAGE_BYTES_MAX, GrpcServer, GrpcTransport
+from wire.grpcio import GrpcServer, GrpcTransport
+from wire.http2.client import Http2Transport
+from wire.http2.server import Http2Server
 from wire.loop import LoopClock
 from wire.metrics import Metrics
 from wire.ports import Reply, ReplyFn, Request
+from wire.rpc import MESSAGE_BYTES_MAX
 
 SERVICE = "keyplane.data.v1.DataService"
 
 # Longer than any call here takes; only what is expected to time out has less.
 TIMEOUT_S = 30.0
+
+
+class Engine(NamedTuple):
+    server: type[GrpcServer] | type[Http2Server]
+    transport: type[GrpcTransport] | type[Http2Transport]
+
+
+ENGINES = {
+    "grpcio": Engine(GrpcServer, GrpcTransport),
+    "http2": Engine(Http2Server, Http2Transport),
+    # Each end against the other's.
+    "http2_client": Engine(GrpcServer, Http2Transport),
+    "http2_server": Engine(Http2Server, GrpcTransport),
+}
+engine = ENGINES["grpcio"]
+
+
+@pytest.fixture(autouse=True, params=ENGINES)
+def _engine(request: pytest.FixtureRequest) -> None:
+    global engine
+    engine = ENGINES[request.param]
 
 
 class Scene:
@@ -36,11 +60,11 @@ class Scene:
     def __init__(self) -> None:
         self.clock = LoopClock(asyncio.get_running_loop())
         self.metrics = Metrics()
-        self.transport = GrpcTransport(self.clock)
+        self.transport = engine.transport(self.clock)
         self.seen: list[Request] = []
         # Set once a call to /T/Hold has arrived; it is never answered.
         self.held = asyncio.Event()
-        self.server = GrpcServer(self.clock, self.metrics, [SERVICE])
+        self.server = engine.server(self.clock, self.metrics, [SERVICE])
         self.server.register("/T/Echo", self.echo)
         self.server.register("/T/Hold", self.hold)
         self.address = self.server.bind("127.0.0.1:0")
@@ -415,7 +439,7 @@ def test_calls_share_one_connection() -> None:
 
 def test_past_the_bound_the_longest_unused_connection_is_closed_unless_in_use() -> None:
     async def story(scene: Scene) -> None:
-        transport = scene.transport = GrpcTransport(scene.clock, channels_max=2)
+        transport = scene.transport = engine.transport(scene.clock, channels_max=2)
         pending = scene.clock.loop.create_task(scene.failure("/T/Hold"))
         await scene.held.wait()
         first, second = free_address(), free_address()
@@ -424,7 +448,7 @@ def test_past_the_bound_the_longest_unused_connection_is_closed_unless_in_use() 
         assert list(transport._peers) == [scene.address, second]
         # Now both are in use, and there is no room for a third.
         scene.held.clear()
-        server = GrpcServer(scene.clock, Metrics())
+        server = engine.server(scene.clock, Metrics())
         server.register("/T/Hold", scene.hold)
         other = server.bind("127.0.0.1:0")
         await server.start()
@@ -443,7 +467,7 @@ def test_a_peer_that_comes_back_is_reached_again() -> None:
         assert (await scene.call()).error is None
         await scene.server.stop(0)
         assert await scene.failure() == (Reason.NODE_UNREACHABLE, False)
-        back = GrpcServer(scene.clock, scene.metrics)
+        back = engine.server(scene.clock, scene.metrics)
         back.register("/T/Echo", scene.echo)
         back.bind(scene.address)
         await back.start()
@@ -459,7 +483,7 @@ def test_a_peer_that_comes_back_is_reached_again() -> None:
 
 def test_a_taken_port_is_refused_with_its_address() -> None:
     async def story(scene: Scene) -> None:
-        server = GrpcServer(scene.clock, Metrics())
+        server = engine.server(scene.clock, Metrics())
         with pytest.raises(OSError, match=f"cannot listen on {scene.address}: Address already"):
             server.bind(scene.address)
         with pytest.raises(ValueError, match="host:port"):
@@ -518,7 +542,7 @@ def test_channelz_shows_the_server_on_loopback_only() -> None:
             stub = channelz_pb2_grpc.ChannelzStub(channel)
             servers = await stub.GetServers(channelz_pb2.GetServersRequest())
             assert servers.server
-        everywhere = GrpcServer(scene.clock, Metrics())
+        everywhere = engine.server(scene.clock, Metrics())
         address = everywhere.bind("0.0.0.0:0")
         assert not is_loopback(address.partition(":")[0])
         await everywhere.start()
@@ -546,7 +570,7 @@ def test_stopping_lets_what_is_under_way_finish() -> None:
         await arrived.wait()
         stopping = scene.clock.loop.create_task(scene.server.stop(TIMEOUT_S))
         # A new connection is refused from now on; only then is the old call answered.
-        other = GrpcTransport(scene.clock)
+        other = engine.transport(scene.clock)
         while True:
             ended: asyncio.Future[Reply] = scene.clock.loop.create_future()
             deadline = scene.clock.now() + TIMEOUT_S

@@ -1,0 +1,418 @@
+"""The server's end of a connection: requests in, answers out."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import struct
+from typing import TYPE_CHECKING, Final
+
+from keyplane.model.errors import Code, KeyplaneError, Reason
+from wire.http2 import frames as h2
+from wire.http2.blocks import literal
+from wire.http2.bridge import BridgedStream
+from wire.http2.connection import OPENING, Connection
+from wire.http2.frames import ConnectionFault, ErrorCode, StreamFault
+from wire.http2.greeting import NotHttp2, check_preface
+from wire.http2.inbound import Inbound, TooLarge
+from wire.http2.limits import CONNECTIONS_MAX, STREAMS_MAX
+from wire.http2.metadata import (
+    COMPRESSIONS,
+    RESPONSE_BLOCK,
+    TRAILERS_OK,
+    RequestHead,
+    error_trailers,
+    trailers,
+)
+from wire.ports import Handler, Reply, Request
+from wire.rpc import MESSAGE_BYTES_MAX, SERVER_CALLS_MAX, broken_handler, unknown_method
+
+if TYPE_CHECKING:
+    from wire.http2.server import Http2Server
+
+
+_DATA_HEAD: Final = h2.DATA_HEAD
+# What goes before and after the message of an answer.
+_START = h2.frame(h2.HEADERS, h2.END_HEADERS, 0, RESPONSE_BLOCK)
+_ANSWER_START: Final = struct.Struct(f">5sI{len(RESPONSE_BLOCK)}sIBIBI")
+_START_HEAD: Final = _START[:5]
+_END = h2.frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, 0, TRAILERS_OK)
+_ANSWER_END: Final = struct.Struct(f">5sI{len(TRAILERS_OK)}s")
+_END_HEAD: Final = _END[:5]
+_pack_start = _ANSWER_START.pack
+_pack_end = _ANSWER_END.pack
+
+
+class ServerCall:
+    """A request under way. `reply` answers it; only the first answer counts.
+
+    connection: None once it has ended, by an answer, a reset, the deadline or the connection's end.
+    """
+
+    __slots__ = ("connection", "deadline", "id")
+
+    def __init__(self, connection: ServerConnection, stream: int, deadline: float) -> None:
+        self.connection: ServerConnection | None = connection
+        self.id = stream
+        self.deadline = deadline
+
+    def reply(self, answer: Reply) -> None:
+        connection = self.connection
+        if connection is None:
+            return
+        payload = answer.payload
+        size = len(payload) + 5
+        sending = connection.sending
+        if answer.error is not None:
+            self.fail(answer.error)
+            return
+        if size > sending.quick_max or size > sending.window or sending.blocked:
+            self._reply_in_pieces(payload)
+            return
+        self.connection = None
+        stream = self.id
+        connection.calls.pop(stream, None)
+        if sending.credit:
+            sending.credit.pop(stream, None)
+        sending.window -= size
+        connection.out += (
+            _pack_start(
+                *(_START_HEAD, stream, RESPONSE_BLOCK),
+                *(size << 8, 0, stream, 0, size - 5),
+            ),
+            payload,
+            _pack_end(_END_HEAD, stream, TRAILERS_OK),
+        )
+        connection.server.call_ended()
+        if not connection.flushing:
+            connection.flushing = True
+            connection.loop.call_soon(connection.flush)
+
+    def _reply_in_pieces(self, payload: bytes) -> None:
+        if len(payload) > MESSAGE_BYTES_MAX:
+            self.fail(
+                KeyplaneError(
+                    Reason.INTERNAL,
+                    f"the answer has {len(payload)} bytes; at most {MESSAGE_BYTES_MAX} can be sent",
+                )
+            )
+            return
+        if (connection := self._end()) is None:
+            return
+        stream = self.id
+        start = connection.sending.lead(RESPONSE_BLOCK)
+        connection.out.append(h2.frame(h2.HEADERS, h2.END_HEADERS, stream, start))
+        data = h2.MESSAGE_HEAD.pack(0, len(payload)) + payload
+        tail = h2.frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, stream, TRAILERS_OK)
+        connection.sending.queue(stream, data, tail)
+        connection.schedule_flush()
+
+    def fail(self, error: KeyplaneError) -> None:
+        connection = self._end()
+        if connection is not None:
+            connection.server.errors.inc(error.reason.name)
+            connection.end_stream(self.id, error_trailers(error))
+
+    def drop(self) -> None:
+        """The caller is gone: there is nobody to answer."""
+        self._end()
+
+    def _end(self) -> ServerConnection | None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.calls.pop(self.id, None)
+            connection.server.call_ended()
+        return connection
+
+
+class ServerConnection(Connection):
+    """calls: those whose handlers have not answered, by stream.
+
+    bridged: streams that lead to the server behind.
+    """
+
+    def __init__(self, server: Http2Server) -> None:
+        super().__init__(server.loop)
+        self.server = server
+        self.calls: dict[int, ServerCall] = {}
+        self.bridged: dict[int, BridgedStream] = {}
+        self._greeted = False
+        self._draining = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        server = self.server
+        server.opened(self)
+        self.out.append(OPENING)
+        if len(server.connections) > CONNECTIONS_MAX:
+            self.fail(
+                ConnectionFault(
+                    ErrorCode.ENHANCE_YOUR_CALM,
+                    f"this server has {CONNECTIONS_MAX} connections already",
+                )
+            )
+        elif server.stopping:
+            self.shut(ErrorCode.NO_ERROR, "the server stops")
+
+    def _read(self, buf: bytes) -> bytes:
+        if self._greeted:
+            return super()._read(buf)
+        if not check_preface(buf, self.transport.get_extra_info("ssl_object")):
+            return buf
+        self._greeted = True
+        return super()._read(buf[len(h2.PREFACE) :])
+
+    # --- Requests --------------------------------------------------------------------------------
+
+    def on_headers(self, buf: bytes, start: int, end: int, flags: int, stream: int) -> int:
+        server = self.server
+        block = buf[start:end]
+        head = server.heads.known.young.get(block) if self.reader.stateless else None
+        if head is None or head.fault or head.http_status:
+            self._on_frame(h2.HEADERS, flags, stream & h2.STREAM_ID_MAX, block)
+            return end
+        entry = server.methods.get(head.method)
+        if entry is not None and len(buf) - end >= _DATA_HEAD.size:
+            word, data_flags, data_stream, compressed, size = _DATA_HEAD.unpack_from(buf, end)
+            after: int = end + 14 + size
+            if (
+                word == size + 5 << 8
+                and data_flags == 1
+                and data_stream == stream
+                and not compressed
+                and after <= len(buf)
+                and stream > self.last_id
+                and stream & 1
+                and size <= h2.FRAME_BYTES_DEFAULT - 5
+                and len(self.calls) < STREAMS_MAX
+                and not self._draining
+            ):
+                self.last_id = stream
+                self.receiving.consumed += size + 5
+                self._run(entry, head, buf[end + 14 : after], stream)
+                return after
+        self._begin(head, 0, stream & h2.STREAM_ID_MAX)
+        return end
+
+    def on_block(self, block: bytes, flags: int, stream: int) -> None:
+        inbound = self.receiving.streams.get(stream)
+        if inbound is not None:
+            # Trailers of a request: allowed by HTTP, never sent in gRPC.
+            if not flags & h2.END_STREAM:
+                raise StreamFault(ErrorCode.PROTOCOL_ERROR, "a second field block on a stream")
+            self.reader.fields(block)
+            inbound.ended = True
+            self.on_message(inbound, stream, True)
+            return
+        if stream <= self.last_id:
+            # Of a stream that ended here. It must be decoded all the same, to keep in step.
+            self.reader.fields(block)
+            return
+        try:
+            head = self.server.heads.read(self.reader, block)
+        except StreamFault:
+            self.last_id = max(self.last_id, stream)
+            raise
+        self._begin(head, flags, stream)
+
+    def _begin(self, head: RequestHead, flags: int, stream: int) -> None:
+        """A request has opened a stream."""
+        if not stream & 1 or stream <= self.last_id:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"stream {stream} cannot be opened")
+        self.last_id = stream
+        if self._draining:
+            # Above the last stream of our GOAWAY: the caller knows that it was not processed.
+            return
+        receiving = self.receiving
+        ended = bool(flags & h2.END_STREAM)
+        under_way = len(self.calls) + len(receiving.streams) + len(self.sending.blocked)
+        if under_way >= STREAMS_MAX:
+            self.reset(stream, ErrorCode.REFUSED_STREAM)
+        elif head.http_status:
+            self._answer_http(stream, head.http_status)
+        elif head.fault:
+            self.refuse(stream, KeyplaneError(Reason.MALFORMED_REQUEST, head.fault), ended)
+        elif head.method not in self.server.methods:
+            self._bridge(head, stream, ended)
+        else:
+            inbound = receiving.begin(stream, head)
+            inbound.ended = ended
+            if ended:
+                self.on_message(inbound, stream, True)
+
+    def _bridge(self, head: RequestHead, stream: int, ended: bool) -> None:
+        """A call that is not ours: for the server behind, or nobody's."""
+        bridge = self.server.bridge
+        if bridge is None or not bridge.serves(head.method):
+            served = ", ".join(self.server.service_names)
+            self.refuse(stream, unknown_method(served), ended)
+            return
+        bridged = bridge.open(self, stream, head)
+        if bridged is None:
+            self.refuse(
+                stream, KeyplaneError(Reason.OVERLOADED, "too many streams are open here"), ended
+            )
+            return
+        inbound = self.receiving.begin(stream, bridged)
+        inbound.ended = ended
+        if ended:
+            bridged.take(inbound, True)
+
+    def on_message(self, inbound: Inbound, stream: int, end_stream: bool) -> None:
+        head = inbound.head
+        if isinstance(head, BridgedStream):
+            head.take(inbound, end_stream)
+            return
+        assert isinstance(head, RequestHead)
+        try:
+            whole = inbound.measure()
+        except TooLarge as error:
+            # In grpcio's words, which every gRPC client here understands.
+            text = (
+                f"SERVER: Received message larger than max ({error.size} vs. {MESSAGE_BYTES_MAX})"
+            )
+            self._refuse_with(stream, trailers(Code.RESOURCE_EXHAUSTED, text), end_stream)
+            return
+        if whole and len(inbound.body) > inbound.need:
+            self.refuse(
+                stream,
+                KeyplaneError(Reason.MALFORMED_REQUEST, "more than one message; the call is unary"),
+                end_stream,
+            )
+        elif not end_stream:
+            self.receiving.settle(inbound, stream, 0)
+        elif not whole:
+            self.refuse(
+                stream,
+                KeyplaneError(Reason.MALFORMED_REQUEST, "the request ended before its message"),
+                True,
+            )
+        else:
+            message = inbound.pop_message()
+            self.receiving.drop(stream)
+            assert message is not None
+            compressed, payload = message
+            if compressed:
+                unread = KeyplaneError(
+                    Reason.UNKNOWN_METHOD, "the message is compressed; send it uncompressed"
+                )
+                self.server.errors.inc(unread.reason.name)
+                self.end_stream(stream, COMPRESSIONS + error_trailers(unread))
+            else:
+                self._run(self.server.methods[head.method], head, payload, stream)
+
+    def _run(
+        self, entry: tuple[Handler, str], head: RequestHead, payload: bytes, stream: int
+    ) -> None:
+        """Hands a whole request to its handler."""
+        server = self.server
+        handler, method = entry
+        server.requests.inc(method)
+        timeout_s = head.timeout_s
+        if timeout_s == math.inf:
+            deadline = timeout_s
+        else:
+            deadline = server.now() + timeout_s
+            if deadline < server.expiry.next_at:
+                server.expiry.watch(deadline)
+        call = ServerCall(self, stream, deadline)
+        server.in_flight += 1
+        if server.in_flight > SERVER_CALLS_MAX:
+            call.fail(KeyplaneError(Reason.OVERLOADED, "too many calls are under way here"))
+            return
+        if timeout_s <= 0:
+            call.fail(
+                KeyplaneError(Reason.DEADLINE_BEFORE_START, "the deadline passed on the way here")
+            )
+            return
+        self.calls[stream] = call
+        try:
+            handler(Request(method, payload, deadline, self.peer, head.metadata), call.reply)
+        except KeyplaneError as error:
+            call.fail(error)
+        except Exception:  # noqa: BLE001 - a bug in one handler must not take the server down
+            server.handler_broke(method)
+            call.fail(broken_handler(method))
+
+    def on_reset(self, stream: int, code: int) -> None:
+        call = self.calls.get(stream)
+        if call is not None:
+            call.drop()
+        self._unbridge(stream)
+
+    def on_stream_fault(self, stream: int, fault: StreamFault) -> None:
+        self.on_reset(stream, fault.code)
+
+    def _unbridge(self, stream: int) -> None:
+        bridged = self.bridged.pop(stream, None)
+        if bridged is not None:
+            bridged.cancel()
+
+    # --- Answers ---------------------------------------------------------------------------------
+
+    def refuse(self, stream: int, error: KeyplaneError, ended: bool) -> None:
+        """Answers a request that no handler sees. ended: whether all of it has come."""
+        self.server.errors.inc(error.reason.name)
+        self._refuse_with(stream, error_trailers(error), ended)
+
+    def _refuse_with(self, stream: int, block: bytes, ended: bool) -> None:
+        self.end_stream(stream, block)
+        if not ended:
+            # Nobody needs the rest of the request (RFC 9113, section 8.1).
+            self.out.append(h2.rst_stream_frame(stream, ErrorCode.NO_ERROR))
+
+    def end_stream(self, stream: int, block: bytes) -> None:
+        """An answer that is trailers only."""
+        self.forget(stream)
+        sending = self.sending
+        block = sending.lead(RESPONSE_BLOCK + block)
+        self.out.append(h2.headers_frames(stream, block, h2.END_STREAM, sending.frame_bytes))
+        self.schedule_flush()
+
+    def _answer_http(self, stream: int, status: int) -> None:
+        """To a caller that does not speak gRPC, in words for people."""
+        text = b"This port speaks gRPC. Try grpcurl, buf curl or a generated client.\n"
+        block = literal(b":status", b"%d" % status) + literal(b"content-type", b"text/plain")
+        block = self.sending.lead(block)
+        self.out.append(h2.headers_frames(stream, block, 0, self.sending.frame_bytes))
+        self.sending.queue(stream, text, b"", True)
+        self.schedule_flush()
+
+    def is_open(self, stream: int) -> bool:
+        return (
+            stream in self.calls
+            or stream in self.bridged
+            or stream in self.receiving.streams
+            or stream in self.sending.blocked
+        )
+
+    # --- The end ---------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Takes no new calls, and finishes those under way."""
+        if not self._draining and not self.finished:
+            self._draining = True
+            self.say_goaway(ErrorCode.NO_ERROR, "the server stops")
+            self.schedule_flush()
+
+    def fail(self, fault: ConnectionFault) -> None:
+        self.server.faulted(fault.code, fault.message, self.peer)
+        if isinstance(fault, NotHttp2):
+            self.out.clear()
+            self.out.append(fault.answer)
+            self.close(fault.message)
+        else:
+            super().fail(fault)
+
+    def on_goaway(self, last: int, code: int, message: str) -> None:
+        """The client opens no more streams; it closes when it has its answers."""
+
+    def on_finished(self) -> None:
+        for call in list(self.calls.values()):
+            call.drop()
+        for stream in list(self.bridged):
+            self._unbridge(stream)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self.server.closed(self)
