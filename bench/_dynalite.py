@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from typing import Any
 
 from bench._items import KEY_NAME, DynamoRequests
 from bench._lanes import is_whole
-from bench._sockets import exchange
+from wire.addresses import parse_address
 
 VERSION = "4.0.0"
 DESCRIPTION = f"dynalite {VERSION}, in memory, one Node.js process"
@@ -46,7 +47,7 @@ def install() -> None:
     for program in ("node", "npm"):
         if shutil.which(program) is None:
             raise Unavailable(f"there is no {program} on this machine; install Node.js to compare")
-    if (DIRECTORY / "node_modules" / "dynalite" / "package.json").exists():
+    if (DIRECTORY / "node_modules/dynalite/package.json").exists():
         return
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     # In memory it needs nothing that an install script would build.
@@ -122,7 +123,14 @@ def _create_table(address: str, table: str) -> None:
 
 
 def _ask(address: str, request: bytes) -> dict[str, Any]:
-    answer = exchange(address, request, is_whole, _START_S_MAX)
+    answer = b""
+    with socket.create_connection(parse_address(address), _START_S_MAX) as connection:
+        connection.sendall(request)
+        while not is_whole(answer):
+            received = connection.recv(65536)
+            if not received:
+                raise RuntimeError("dynalite closed the connection before it had answered")
+            answer += received
     head, _, body = answer.partition(b"\r\n\r\n")
     if b" 200 " not in head.partition(b"\r\n")[0]:
         raise RuntimeError(f"dynalite refuses: {body.decode(errors='replace')}")
