@@ -147,6 +147,7 @@ async def _serve(connection: Connection, target: Target) -> None:
         while True:
             # On a thread: between windows the connections are looked after all the same.
             order = await loop.run_in_executor(None, connection.recv)
+            answer: Sample | str | None
             try:
                 answer = await _carry_out(order, lanes, target, loop, processes, connection)
             except (Exception, ExceptionGroup) as error:  # noqa: BLE001 - told to who gave the order

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -35,6 +36,14 @@ class Sample:
     writes: Latencies
     failures: Mapping[str, int] = field(default_factory=dict)
     cpu_s: Mapping[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        text = (
+            f"{self.per_second:,.0f}/s, p50 {self.every.p50_us / 1000:,.2f} ms, "
+            f"p99 {self.every.p99_us / 1000:,.2f} ms"
+        )
+        failed = ", ".join(f"{count:,} × {what}" for what, count in self.failures.items())
+        return f"{text}; FAILED: {failed}" if failed else text
 
     @property
     def per_second(self) -> float:
@@ -92,10 +101,6 @@ def summarize(samples: Sequence[Sample]) -> Summary:
     """Of at least one window."""
     cpu_us = [sample.cpu_us() for sample in samples]
     names = list(dict.fromkeys(name for each in cpu_us for name in each))
-    failures: dict[str, int] = {}
-    for sample in samples:
-        for name, count in sample.failures.items():
-            failures[name] = failures.get(name, 0) + count
     return Summary(
         windows=len(samples),
         per_second=median(sample.per_second for sample in samples),
@@ -106,8 +111,16 @@ def summarize(samples: Sequence[Sample]) -> Summary:
         cpu_us={name: median(each.get(name, 0.0) for each in cpu_us) for name in names},
         generator_share=median(_generator_share(sample) for sample in samples),
         busy_cores=median(sum(sample.cpu_s.values()) / sample.seconds for sample in samples),
-        failures=failures,
+        failures=total(sample.failures for sample in samples),
     )
+
+
+def total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Counts by name, added up."""
+    summed: Counter[str] = Counter()
+    for each in counts:
+        summed.update(each)
+    return dict(summed)
 
 
 def ratio(ours: Sequence[Sample], theirs: Sequence[Sample]) -> float | None:

@@ -54,22 +54,27 @@ class System:
 
 
 @contextmanager
-def systems(names: Sequence[str], load: Load, say: Say) -> Iterator[dict[str, System]]:
-    """Starts those of `names` that can be had here, and fills their tables.
+def systems(
+    names: Sequence[str], load: Load, say: Say
+) -> Iterator[tuple[list[System], dict[str, str]]]:
+    """Starts those of `names` that can be had here, and fills their tables. The second part says
+    why the others cannot.
 
     Raises KeyplaneError, GeneratorFailed or RuntimeError for one that does not work.
     """
     with ExitStack() as stack:
-        running = {}
+        running: list[System] = []
+        skipped: dict[str, str] = {}
         for name in names:
             say(f"{name}: {DESCRIPTIONS[name]}")
             try:
                 target = stack.enter_context(_started(name, load, say))
             except Unavailable as reason:
                 say(f"{name}: skipped: {reason}")
+                skipped[name] = str(reason)
                 continue
-            running[name] = stack.enter_context(_under_load(name, target, say))
-        yield running
+            running.append(stack.enter_context(_under_load(name, target, say)))
+        yield running, skipped
 
 
 @contextmanager

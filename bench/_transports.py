@@ -14,8 +14,7 @@ from wire.ports import Server, Transport
 HTTP2 = "http2"
 GRPCIO = "grpcio"
 
-_CLIENTS = {HTTP2: Http2Transport, GRPCIO: GrpcTransport}
-_SERVERS = {HTTP2: Http2Server, GRPCIO: GrpcServer}
+TRANSPORTS = (HTTP2, GRPCIO)
 
 
 class OwnTransport(Transport, Protocol):
@@ -33,15 +32,15 @@ class OwnServer(Server, Protocol):
 def transport_named(name: str, clock: LoopClock) -> OwnTransport:
     """Raises ValueError for a name that is none."""
     check_name(name)
-    return _CLIENTS[name](clock)
+    return GrpcTransport(clock) if name == GRPCIO else Http2Transport(clock)
 
 
 def server_named(name: str, clock: LoopClock, metrics: Metrics) -> OwnServer:
     """Raises ValueError for a name that is none."""
     check_name(name)
-    return _SERVERS[name](clock, metrics)
+    return GrpcServer(clock, metrics) if name == GRPCIO else Http2Server(clock, metrics)
 
 
 def check_name(name: str) -> None:
-    if name not in _CLIENTS:
-        raise ValueError(f"there is no transport {name!r}; there are: {', '.join(_CLIENTS)}")
+    if name not in TRANSPORTS:
+        raise ValueError(f"there is no transport {name!r}; there are: {', '.join(TRANSPORTS)}")

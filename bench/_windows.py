@@ -251,7 +251,7 @@ async def fill(
                     raise RuntimeError(f"items cannot be written: {failure}")
                 await asyncio.sleep(PAUSE_S * attempt)
             written = min(items, written + BATCH)
-            if written % (40 * BATCH) == 0:
+            if written % (400 * BATCH) == 0:
                 progress(written)
 
     async with asyncio.TaskGroup() as group:
