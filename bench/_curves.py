@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import median
 
 import psutil
@@ -148,20 +148,8 @@ def soak(load: Load, plan: Plan, seconds: float, say: Say) -> Soak:
     return Soak(kind.name, offered, slices, *_soak_growth(slices))
 
 
-def failures_of(found: Sweep | Soak | Sequence[Growth]) -> int:
-    parts: Sequence[Step | Slice | Growth]
-    match found:
-        case Sweep():
-            parts = found.steps
-        case Soak():
-            parts = found.slices
-        case _:
-            parts = found
+def failures_of(parts: Sequence[Step | Slice | Growth]) -> int:
     return sum(sum(part.failures.values()) for part in parts)
-
-
-def as_json(found: Sweep | Soak | Growth) -> dict[str, object]:
-    return asdict(found)
 
 
 def _maximum(generator: Generator, plan: Plan, kind: Kind, say: Say) -> float:

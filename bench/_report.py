@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.table import Table
 
 from bench._compare import Comparison
@@ -51,7 +53,7 @@ def sweep_table(sweep: Sweep) -> Table:
     return table
 
 
-def growth_table(found: list[Growth]) -> Table:
+def growth_table(found: Sequence[Growth]) -> Table:
     table = _table(
         "Router and storage node, CPU µs per request",
         *("kind", "partitions", "CPU µs", "times the first", "failed"),

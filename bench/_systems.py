@@ -125,9 +125,7 @@ def _keyplane_target(cluster: Cluster, table: str, load: Load, precise: bool = F
         "background": [*pids[Kind.METADATA], *pids[Kind.MEMDS]],
     }
     router = state.addresses(Kind.ROUTER)[0]
-    return Target(
-        KEYPLANE, router, table, load.items, load.transport, processes, precise
-    )
+    return Target(KEYPLANE, router, table, load.items, load.transport, processes, precise)
 
 
 @contextmanager

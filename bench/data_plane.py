@@ -13,6 +13,7 @@ import platform
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,12 +24,11 @@ from bench import _curves as curves
 from bench._compare import Comparison, compare, headline, rows
 from bench._items import ITEM_BYTES, ITEMS_MAX
 from bench._load import GeneratorFailed
-from bench._plan import Kind, Plan, kind_named
+from bench._plan import Plan, kind_named
 from bench._plots import plot_comparison, plot_soak, plot_sweep
 from bench._report import comparison_tables, growth_table, soak_table, sweep_table
-from bench._systems import DESCRIPTIONS, KEYPLANE, Load
+from bench._systems import DESCRIPTIONS, Load
 from bench._transports import HTTP2, check_name
-from bench._windows import PACED_OUTSTANDING_MAX
 from keyplane.model.errors import KeyplaneError
 
 # Wide enough for a row where there is no terminal to ask.
@@ -40,7 +40,9 @@ _SOAK_KIND = "90/10"
 _GROWTH_KINDS = "get,put"
 _COMPARED_KINDS = "get,put,90/10"
 
-_GROWTH_PARTITIONS = "10,10000"
+PARTITIONS_MAX = 1_000_000
+# Each is a connection, over HTTP.
+OUTSTANDING_MAX = 2_000
 
 
 def run(
@@ -51,13 +53,14 @@ def run(
     ] = "1,32,128,512",
     kinds: Annotated[
         str,
-        typer.Option(help=f"get, put, or reads/writes in percent. Empty: {_COMPARED_KINDS}, or "
-                     "what suits the mode."),
+        typer.Option(help="get, put, or percent of reads/writes, comma-separated; else by mode."),
     ] = "",
-    systems: Annotated[
-        str, typer.Option(help="What to compare, comma-separated.")
-    ] = ",".join(DESCRIPTIONS),
-    items: Annotated[int, typer.Option(min=100, help="Items in each table.")] = 100_000,
+    systems: Annotated[str, typer.Option(help="What to compare, comma-separated.")] = ",".join(
+        DESCRIPTIONS
+    ),
+    items: Annotated[
+        int, typer.Option(min=100, max=ITEMS_MAX, help="Items in each table.")
+    ] = 100_000,
     partitions: Annotated[int, typer.Option(min=1, help="Of Keyplane's tables.")] = 8,
     client_transport: Annotated[
         str, typer.Option(help="gRPC engine of the load generator: http2 or grpcio.")
@@ -70,7 +73,7 @@ def run(
     ] = False,
     growth_partitions: Annotated[
         str, typer.Option(help="The numbers of partitions of --growth.")
-    ] = _GROWTH_PARTITIONS,
+    ] = "10,10000",
     soak: Annotated[
         float, typer.Option(min=0, help="Instead: so many seconds at half of the maximum.")
     ] = 0.0,
@@ -86,47 +89,110 @@ def run(
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         check_name(client_transport)
-        load = Load(_items(items), partitions, client_transport)
+        load = Load(items, partitions, client_transport)
         names = _names(systems)
-        levels = _levels(outstanding)
-        counts = [int(each) for each in growth_partitions.split(",")]
+        counts = _numbers(growth_partitions, "partitions", PARTITIONS_MAX)
+        levels = _numbers(outstanding, "requests in flight", OUTSTANDING_MAX)
 
-        def plan(default_kinds: str) -> Plan:
-            return Plan(seconds, rounds, levels, _kinds(kinds or default_kinds))
+        def plan(usual: str) -> Plan:
+            chosen = [kind_named(kind) for kind in (kinds or usual).split(",")]
+            return Plan(seconds, rounds, levels, chosen)
 
-        for each in (_COMPARED_KINDS, _SWEEP_KINDS, _GROWTH_KINDS, _SOAK_KIND):
-            plan(each)
+        plan(_COMPARED_KINDS)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+    results = Results()
     try:
-        compared = None
-        extra: dict[str, Any] = {}
-        failures = 0
         if sweep:
-            found = curves.sweep(load, plan(_SWEEP_KINDS), _say)
-            people.print(sweep_table(found))
-            extra["sweep"] = curves.as_json(found)
-            failures += curves.failures_of(found)
-            if plots is not None:
-                plot_sweep(found, plots)
+            results.swept(curves.sweep(load, plan(_SWEEP_KINDS), _say), plots)
         if growth:
-            grown = curves.growth(load, plan(_GROWTH_KINDS), counts, _say)
-            people.print(growth_table(grown))
-            extra["growth"] = [curves.as_json(each) for each in grown]
-            failures += curves.failures_of(grown)
+            results.grown(curves.growth(load, plan(_GROWTH_KINDS), counts, _say))
         if soak:
-            soaked = curves.soak(load, plan(_SOAK_KIND), soak, _say)
-            people.print(soak_table(soaked))
-            extra["soak"] = curves.as_json(soaked)
-            failures += curves.failures_of(soaked)
-            if plots is not None:
-                plot_soak(soaked, plots)
+            results.soaked(curves.soak(load, plan(_SOAK_KIND), soak, _say), plots)
         if not (sweep or growth or soak):
-            compared = compare(names, load, plan(_COMPARED_KINDS), _say)
-            for table in comparison_tables(compared):
-                people.print(table)
-            if plots is not None:
-                plot_comparison(compared, plots)
+            results.compared(compare(names, load, plan(_COMPARED_KINDS), _say), plots)
     except (KeyplaneError, GeneratorFailed, RuntimeError, OSError) as error:
-        people.print(f"[red]{error}[/red]", highlight=False)
+        people.print(f"{error}", style="red", markup=False)
         raise typer.Exit(1) from error
+    if as_json:
+        settings = {"seconds": seconds, "rounds": rounds, "items": items, "item_bytes": ITEM_BYTES}
+        machine = {"python": platform.python_version(), "cpus": os.cpu_count()}
+        result = results.facts | {"settings": settings, "machine": machine}
+        sys.stdout.write(json.dumps(result) + "\n")
+    if results.failures:
+        people.print(f"{results.failures:,} requests failed: these figures are not to be used")
+        raise typer.Exit(1)
+
+
+class Results:
+    """What was measured: shown, drawn where asked for, and as one object.
+
+    facts: the keys of `headline` in any case, None for what was not measured.
+    """
+
+    def __init__(self) -> None:
+        self.facts: dict[str, Any] = headline(Comparison({}))
+        self.failures = 0
+
+    def compared(self, comparison: Comparison, plots: Path | None) -> None:
+        for table in comparison_tables(comparison):
+            people.print(table)
+        for name, reason in comparison.skipped.items():
+            people.print(f"{name} was skipped: {reason}", markup=False)
+        table_rows = rows(comparison)
+        skipped = dict(comparison.skipped)
+        self._add(
+            headline(comparison) | {"table": table_rows, "skipped": skipped},
+            sum(sum(row["failures"].values()) for row in table_rows),
+        )
+        if plots is not None:
+            _drawn(plot_comparison(comparison, plots))
+
+    def swept(self, sweep: curves.Sweep, plots: Path | None) -> None:
+        people.print(sweep_table(sweep))
+        self._add({"sweep": asdict(sweep)}, curves.failures_of(sweep.steps))
+        if plots is not None:
+            _drawn(plot_sweep(sweep, plots))
+
+    def grown(self, found: list[curves.Growth]) -> None:
+        people.print(growth_table(found))
+        self._add({"growth": [asdict(each) for each in found]}, curves.failures_of(found))
+
+    def soaked(self, soak: curves.Soak, plots: Path | None) -> None:
+        people.print(soak_table(soak))
+        self._add({"soak": asdict(soak)}, curves.failures_of(soak.slices))
+        if plots is not None:
+            _drawn(plot_soak(soak, plots))
+
+    def _add(self, facts: dict[str, Any], failures: int) -> None:
+        self.facts |= facts
+        self.failures += failures
+        self.facts["failures"] = self.failures
+
+
+def _names(text: str) -> list[str]:
+    names = list(dict.fromkeys(text.split(",")))
+    unknown = [name for name in names if name not in DESCRIPTIONS]
+    if unknown:
+        raise ValueError(f"{unknown[0]!r} is no system; there are: {', '.join(DESCRIPTIONS)}")
+    return names
+
+
+def _numbers(text: str, what: str, most: int) -> list[int]:
+    parts = text.split(",")
+    if not all(part.isdecimal() and 1 <= int(part) <= most for part in parts):
+        raise ValueError(f"{text!r}: give numbers of {what}, 1 to {most:,}, with commas between")
+    return list(dict.fromkeys(int(part) for part in parts))
+
+
+def _drawn(paths: Sequence[Path]) -> None:
+    for path in paths:
+        _say(f"drawn: {path}")
+
+
+def _say(line: str) -> None:
+    people.print(line, style="dim", markup=False, highlight=False)
+
+
+if __name__ == "__main__":
+    typer.run(run)
