@@ -140,6 +140,11 @@ class MapReader:
             self._assembly.adopt(map)
         self.follow_nodes(node_ids)
 
+    def follow_tables(self, names: Iterable[str]) -> None:
+        """Tables heard of elsewhere, whose roots to read from now on: maps, or tombstones."""
+        for name in names:
+            self._assembly.follow(name)
+
     def follow_nodes(self, node_ids: Iterable[str]) -> None:
         """Storage nodes heard of elsewhere, whose reports to read from now on."""
         for node_id in node_ids:

@@ -119,6 +119,7 @@ class RouterCore:
                 [routes.map for routes in snapshot.tables if routes.map is not None],
                 [node.node_id for node in snapshot.directory.nodes],
             )
+            self._follow()
             self._informed = bool(snapshot.tables or snapshot.directory.nodes)
         self._reader.start()
         self._clock.call_later(self._config.boot_patience_s, self._boot_without_memds)
@@ -205,6 +206,13 @@ class RouterCore:
 
     def _on_change(self) -> None:
         self._snapshots.changed()
+        self._follow()
+
+    def _follow(self) -> None:
+        """What storage nodes have told of is read in MemDS too: else nobody ever says that it has
+        been deleted.
+        """
+        self._reader.follow_tables(table.name for table in self._tables.all())
         self._reader.follow_nodes(node.node_id for node in self._nodes.all())
 
     # --- requests -------------------------------------------------------------------------------

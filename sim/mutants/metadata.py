@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from metadata import database
 from metadata.database import Database
-from metadata.driver import Driver
 from metadata.kinds import begin, script
 from metadata.writer import Writer
 from sim.mutants.mutant import Mutant
@@ -101,11 +100,5 @@ METADATA: tuple[Mutant, ...] = (
         "An operation begins on a partition that another operation is about.",
         ("I8", "no-crash"),
         (Edit(begin.require_partitions_free, "if holder is not None:", "if False:"),),
-    ),
-    Mutant(
-        "cancels-overlap",
-        "Two who cancel one operation at once undo each other: what one began the other ends.",
-        ("I8",),
-        (Edit(Driver.cancel, "if run.held:", "if False:"),),
     ),
 )

@@ -40,6 +40,8 @@ def test_the_fixed_seeds_of_every_profile_hold() -> None:
 PLANS = {
     "deleted-table-comes-back": "a router that heard of a table's deletion before it knew the table"
     " took it up again from a late report, and kept it",
+    "table-only-from-storage-nodes": "a router that knew a table from storage nodes alone never"
+    " read its root in MemDS, so it kept the table after its deletion",
 }
 
 

@@ -157,14 +157,11 @@ class BridgedStream:
                 name.decode(),
                 from_base64(value) if name.endswith(b"-bin") else value.decode("latin-1"),
             )
-            for name, value in head.user_fields
-            if name != b"user-agent" and not name.startswith(b"grpc-")
+            for name, value in head.user_fields()
         )
         timeout = None if head.timeout_s == math.inf else head.timeout_s
         method: _Method = self._channel.stream_stream(head.method)
-        call = method(
-            self._requests(), timeout=timeout, metadata=metadata
-        )
+        call = method(self._requests(), timeout=timeout, metadata=metadata)
         try:
             async for message in call:
                 self._send(message)

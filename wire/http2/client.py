@@ -19,7 +19,7 @@ from wire.http2.client_connection import ClientCall, ClientConnection
 from wire.http2.connection import Ticker
 from wire.http2.expiry import Expiry
 from wire.http2.frames import ErrorCode
-from wire.http2.limits import CONNECT_S_MAX, TICK_S, WRITE_BUFFERS_MAX
+from wire.http2.limits import CONNECT_S_MAX, HELD_BYTES_MAX, TICK_S
 from wire.http2.metadata import ResponseHead, Timeouts, metadata_block, request_block
 from wire.loop import LoopClock
 from wire.ports import Reply, ReplyFn
@@ -95,7 +95,7 @@ class _Peer:
             host, port = parse_address(self.address)
             async with asyncio.timeout(CONNECT_S_MAX):
                 await transport.loop.create_connection(
-                    lambda: transport.opened(ClientConnection(self, transport.known)),
+                    lambda: ClientConnection(self, transport.known),
                     host,
                     port,
                     ssl=transport.tls,
@@ -319,10 +319,11 @@ class Http2Transport:
         self._peers[address] = _Peer(self, address)
         return True
 
-    def opened(self, connection: ClientConnection) -> ClientConnection:
+    def opened(self, connection: ClientConnection) -> None:
         self._connections.add(connection)
         self._ticker.start()
-        return connection
+        if self.is_closed:
+            connection.shut(ErrorCode.NO_ERROR, "the client stops")
 
     def closed(self, connection: ClientConnection) -> None:
         self._connections.discard(connection)
@@ -346,13 +347,13 @@ class Http2Transport:
         return earliest
 
     def _tick(self) -> bool:
-        owed = 0
+        held = 0
         for connection in list(self._connections):
             connection.tick()
-            owed += connection.owed()
-        if owed > WRITE_BUFFERS_MAX:
-            worst = max(self._connections, key=ClientConnection.owed)
-            worst.abort("too much is written and not read on all connections together")
+            held += connection.held()
+        if held > HELD_BYTES_MAX:
+            worst = max(self._connections, key=ClientConnection.held)
+            worst.abort("all connections together hold too much, and this one most")
         return bool(self._connections)
 
 

@@ -14,6 +14,7 @@ from wire.http2.frames import ConnectionFault, ErrorCode, StreamFault
 from wire.http2.inbound import Inbound, TooLarge
 from wire.http2.limits import STREAM_ID_LAST
 from wire.http2.metadata import ResponseHead, response_head
+from wire.http2.tls import speaks_http2
 from wire.ports import Reply, ReplyFn
 from wire.rpc import MESSAGE_BYTES_MAX
 
@@ -133,6 +134,12 @@ class ClientConnection(Connection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        self.owner.transport.opened(self)
+        if self.finished:
+            return
+        if not speaks_http2(transport.get_extra_info("ssl_object")):
+            self.close("the server did not agree to h2 by ALPN; is this a gRPC port?")
+            return
         self.out.append(h2.PREFACE + OPENING)
         self.flush()
 
@@ -246,7 +253,7 @@ class ClientConnection(Connection):
         elif head.http_status is not None and 100 <= head.http_status < 200:
             return
         else:
-            self.receiving.begin(stream, head)
+            self.receiving.begin(stream, head, patient=True)
 
     def on_message(self, inbound: Inbound, stream: int, end_stream: bool) -> None:
         call = self.calls.get(stream)

@@ -51,9 +51,13 @@ _HEAD: Final = h2.FRAME_HEAD.unpack_from
 class Connection(asyncio.Protocol):
     """The state of a connection, from the first byte to the last.
 
+    throttles: whether nothing is read while the peer does not read. Only one end of a connection
+        may do so, or two that are full would wait for each other for ever.
     ready: the peer's SETTINGS have come.
     finished: nothing more is read or sent, for the reason in `why`.
     """
+
+    throttles = False
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
@@ -395,6 +399,10 @@ class Connection(asyncio.Protocol):
         """Bytes that the peer has not read yet."""
         return self.transport.get_write_buffer_size()
 
+    def held(self) -> int:
+        """Bytes kept here for this peer: written and not read, waiting, and half received."""
+        return self.owed() + self.sending.blocked_bytes + self.receiving.partial
+
     def abort(self, why: str) -> None:
         """Cuts the connection: nothing that was not sent yet is sent."""
         self._finish(why)
@@ -402,14 +410,15 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._paused = True
-        if not self.finished:
+        if self.throttles and not self.finished:
             self.transport.pause_reading()
 
     def resume_writing(self) -> None:
         self._paused = False
         self._stalled_ticks = 0
         if not self.finished:
-            self.transport.resume_reading()
+            if self.throttles:
+                self.transport.resume_reading()
             self.schedule_flush()
 
     # --- Time ------------------------------------------------------------------------------------

@@ -38,6 +38,6 @@ def check_preface(data: bytes, tls: object) -> bool:
         return False
     if tls is None and data.startswith(_TLS_HELLO):
         raise NotHttp2("a TLS handshake on a port without TLS; connect in plain text", b"")
-    if _HTTP_1.match(data) is not None:
+    if _HTTP_1.match(data) is not None and not data.startswith(b"PRI "):
         raise NotHttp2("HTTP/1 on a port that speaks HTTP/2 only", HTTP_1_ANSWER)
     raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "no HTTP/2 preface")

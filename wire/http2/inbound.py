@@ -28,12 +28,17 @@ class Inbound:
 
     need: bytes of the message under way with its head; 0 while the head is not here.
     window: what the peer may still send on this stream.
+    patient: the peer may take its time to begin a message, though not to end it.
     """
 
-    __slots__ = ("body", "ended", "head", "idle_ticks", "need", "reserved", "waiting", "window")
+    __slots__ = (
+        *("body", "ended", "head", "idle_ticks", "need", "patient", "reserved", "waiting"),
+        "window",
+    )
 
-    def __init__(self, head: object) -> None:
+    def __init__(self, head: object, patient: bool) -> None:
         self.head = head
+        self.patient = patient
         self.body = bytearray()
         self.need = 0
         self.window = STREAM_WINDOW
@@ -77,12 +82,13 @@ class Receiving:
         # Bytes of the connection's window used since it was last renewed.
         self.consumed = 0
         self._reserved = 0
-        self._partial = 0
+        # Bytes received of messages that are not whole.
+        self.partial = 0
         # Streams that wait for room, in order.
         self._waiting: deque[int] = deque()
 
-    def begin(self, stream: int, head: object) -> Inbound:
-        inbound = self.streams[stream] = Inbound(head)
+    def begin(self, stream: int, head: object, patient: bool = False) -> Inbound:
+        inbound = self.streams[stream] = Inbound(head, patient)
         return inbound
 
     def take(self, size: int) -> None:
@@ -114,19 +120,19 @@ class Receiving:
         inbound.body += content
         inbound.ended = end_stream
         inbound.idle_ticks = 0
-        self._partial += len(content)
+        self.partial += len(content)
 
     def settle(self, inbound: Inbound, stream: int, handed_on: int) -> None:
         """After messages of `handed_on` bytes were taken out: windows for what is still to come.
 
         Raises StreamFault if too much has begun on this connection.
         """
-        self._partial -= handed_on
+        self.partial -= handed_on
         if handed_on and inbound.reserved:
             self._release(inbound)
         if inbound.ended:
             return
-        if self._partial - self._reserved > PARTIAL_BYTES_MAX:
+        if self.partial - self._reserved > PARTIAL_BYTES_MAX:
             raise StreamFault(
                 ErrorCode.ENHANCE_YOUR_CALM, "too many messages are under way; send fewer at once"
             )
@@ -142,7 +148,7 @@ class Receiving:
     def drop(self, stream: int) -> Inbound | None:
         inbound = self.streams.pop(stream, None)
         if inbound is not None:
-            self._partial -= len(inbound.body)
+            self.partial -= len(inbound.body)
             if inbound.reserved:
                 self._release(inbound)
         return inbound
@@ -150,12 +156,13 @@ class Receiving:
     def clear(self) -> None:
         self.streams.clear()
         self._waiting.clear()
+        self.partial = 0
 
     def stalled(self, ticks_max: int) -> list[int]:
-        """Called each tick: streams with a message begun that has not grown for `ticks_max`."""
+        """Called each tick: streams of which nothing has come for `ticks_max`, though it should."""
         found = []
         for stream, inbound in self.streams.items():
-            if inbound.body and not inbound.waiting:
+            if (inbound.body or not inbound.patient) and not inbound.waiting:
                 inbound.idle_ticks += 1
                 if inbound.idle_ticks >= ticks_max:
                     found.append(stream)

@@ -56,6 +56,9 @@ CONTINUATIONS_MAX: Final = 16
 CACHED_BLOCKS_MAX: Final = 2048
 CACHED_BLOCK_BYTES_MAX: Final = 1024
 
+# Names of callers' own fields that are remembered as well formed, of one process.
+NAMES_MAX: Final = 256
+
 # --- Flow control and memory ---------------------------------------------------------------------
 
 # What a peer may send on one stream before it hears more: messages up to here need no reservation.
@@ -77,11 +80,14 @@ PARTIAL_BYTES_MAX: Final = 64 * 1024 * 1024
 WRITE_BUFFER_HIGH: Final = 1024 * 1024
 WRITE_BUFFER_MAX: Final = 64 * 1024 * 1024
 
-# Of all connections of one server or transport: past it the one that owes most is cut.
-WRITE_BUFFERS_MAX: Final = 512 * 1024 * 1024
+# Kept for all connections of one server or transport together: written and not read, waiting for
+# windows, half received. Past it the connection that holds most is cut, looked at each tick.
+HELD_BYTES_MAX: Final = 1024 * 1024 * 1024
 
-# Answers and requests that wait for a peer's window, of one connection.
-BLOCKED_BYTES_MAX: Final = 128 * 1024 * 1024
+# Messages of one connection that wait for the peer's window, or for their turn. Above the first,
+# new requests are answered OVERLOADED; above the second the connection is cut.
+BLOCKED_BYTES_HIGH: Final = 128 * 1024 * 1024
+BLOCKED_BYTES_MAX: Final = 512 * 1024 * 1024
 
 # A peer that reads nothing, or gives no window, or leaves a message half sent, for so long.
 STALLED_TICKS_MAX: Final = 60

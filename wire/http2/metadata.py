@@ -9,7 +9,6 @@ import re
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Final
 
 from keyplane.model.errors import Code, KeyplaneError, Reason
@@ -24,6 +23,7 @@ from wire.http2.blocks import (
     literals,
 )
 from wire.http2.frames import ErrorCode, StreamFault
+from wire.http2.limits import NAMES_MAX
 from wire.rpc import wire_status
 
 _CONTENT_TYPE: Final = b"application/grpc"
@@ -35,7 +35,7 @@ _OF_ONE_CONNECTION: Final = frozenset(
 )
 # RFC 9113, section 8.2.1, with what gRPC allows in names.
 _NAME: Final = re.compile(rb"[a-z0-9_.-]+")
-_BAD_IN_VALUE: Final = re.compile(rb"[\x00\r\n]")
+_BAD_IN_VALUE: Final = re.compile(rb"[\x00\r\n]").search
 _METADATA_NAME: Final = re.compile(r"[a-z0-9_.-]+")
 _METADATA_TEXT: Final = re.compile(r"[\x20-\x7e]*")
 
@@ -55,12 +55,16 @@ _RESERVED: Final = frozenset((b"te", b"content-type", b"grpc-timeout", b"grpc-en
 }
 
 
+# Names of callers' own fields that were checked, as text.
+_USER_NAMES: Final[dict[bytes, str]] = {}
+
+
 @dataclass(slots=True)
 class RequestHead:
     """What a request's field block says.
 
     metadata: text by name; binary values (names ending in -bin) are left out, as with grpcio.
-    user_fields: all of the caller's own fields, for the bridge.
+    fields: all fields, but for the pseudo-fields of a head whose start was known.
     http_status: what a caller that does not speak gRPC is answered; 0 for one that does.
     fault: what a caller is answered that speaks it wrongly.
     """
@@ -68,9 +72,13 @@ class RequestHead:
     method: str = ""
     timeout_s: float = math.inf
     metadata: Mapping[str, str] = field(default_factory=dict)
-    user_fields: tuple[Field, ...] = ()
+    fields: Sequence[Field] = ()
     http_status: int = 0
     fault: str = ""
+
+    def user_fields(self) -> list[Field]:
+        """The caller's own fields, but for its user-agent."""
+        return [part for part in self.fields if part[0] not in _RESERVED and part[0] not in _STEADY]
 
 
 class RequestHeads:
@@ -87,6 +95,7 @@ class RequestHeads:
         self.known: TwoGenerations[RequestHead] = block_cache()
         self._starts: TwoGenerations[tuple[list[Field], RequestHead]] = block_cache()
         self._lengths: dict[int, None] = {}
+        self._seen = [0] * 4096
 
     def read(self, reader: BlockReader, data: bytes) -> RequestHead:
         """Raises ConnectionFault or StreamFault."""
@@ -94,18 +103,35 @@ class RequestHeads:
             return request_head(reader.fields(data))
         found = self.known.get(data)
         if found is None:
-            found = self._by_start(data) or self._learn(reader, data)
-            if reader.stateless:
+            found = self._by_start(data)
+            if found is None:
+                found = self._learn(reader, data)
+                if reader.stateless:
+                    self.known.put(data, found)
+            elif self._seen_before(data):
                 self.known.put(data, found)
         return found
 
     def _by_start(self, data: bytes) -> RequestHead | None:
+        starts = self._starts
         for length in self._lengths:
-            start = self._starts.get(data[:length])
+            start = starts.young.get(data[:length]) or starts.get(data[:length])
             if start is not None:
                 rest = literals(data, length)
                 return None if rest is None else _extended(start[0], start[1], rest)
         return None
+
+    def _seen_before(self, data: bytes) -> bool:
+        """Whether a block with fields of the caller's own is worth keeping: it has come twice.
+
+        Most such blocks carry a trace that never comes again. A hash that another block left
+        behind makes one be kept too early, which harms nothing.
+        """
+        seen = self._seen
+        key = hash(data)
+        slot = key & (len(seen) - 1)
+        before, seen[slot] = seen[slot], key
+        return before == key
 
     def _learn(self, reader: BlockReader, data: bytes) -> RequestHead:
         parts = literals(data, 0)
@@ -134,29 +160,32 @@ def _extended(
 ) -> RequestHead:
     """A head whose steady start is known."""
     metadata = dict(start.metadata)
-    user_fields = list(start.user_fields)
     timeout_s = start.timeout_s
-    for part, _ in rest:
-        name, value = part
-        if name == b"grpc-timeout" and (timeout := _TIMEOUT.fullmatch(value)) is not None:
-            timeout_s = int(timeout[1]) * _UNIT_S[timeout[2]]
-        elif (
-            name in _STEADY
-            or name in _RESERVED
-            or name in _OF_ONE_CONNECTION
-            or _NAME.fullmatch(name) is None
-            or _BAD_IN_VALUE.search(value) is not None
-        ):
+    for (name, value), _ in rest:
+        text = _USER_NAMES.get(name)
+        if text is None:
+            if name == b"grpc-timeout" and (timeout := _TIMEOUT.fullmatch(value)) is not None:
+                timeout_s = int(timeout[1]) * _UNIT_S[timeout[2]]
+                continue
+            if (
+                name in _STEADY
+                or name in _RESERVED
+                or name in _OF_ONE_CONNECTION
+                or _NAME.fullmatch(name) is None
+            ):
+                return request_head([*fields, *(each for each, _ in rest)])
+            text = name.decode()
+            if len(_USER_NAMES) < NAMES_MAX:
+                _USER_NAMES[name] = text
+        if _BAD_IN_VALUE(value) is not None:
             return request_head([*fields, *(each for each, _ in rest)])
-        else:
-            user_fields.append(part)
-            if not name.endswith(b"-bin"):
-                metadata[name.decode()] = value.decode("latin-1")
+        if not text.endswith("-bin"):
+            metadata[text] = value.decode("latin-1")
     return RequestHead(
         start.method,
         timeout_s,
-        MappingProxyType(metadata),
-        tuple(user_fields),
+        metadata,
+        [part for part, _ in rest],
         start.http_status,
         start.fault,
     )
@@ -175,7 +204,7 @@ def _checked(fields: Sequence[Field]) -> dict[bytes, bytes]:
         ordinary = True
         if _NAME.fullmatch(name) is None or name in _OF_ONE_CONNECTION:
             raise StreamFault(ErrorCode.PROTOCOL_ERROR, f"field {name!r} is not allowed in HTTP/2")
-        if _BAD_IN_VALUE.search(value) is not None:
+        if _BAD_IN_VALUE(value) is not None:
             raise StreamFault(ErrorCode.PROTOCOL_ERROR, f"field {name!r} has control characters")
     return pseudo
 
@@ -190,7 +219,6 @@ def request_head(fields: Sequence[Field]) -> RequestHead:
     head = RequestHead(pseudo[b":path"].decode("latin-1"))
     content_type = b""
     metadata: dict[str, str] = {}
-    user_fields: list[Field] = []
     for name, value in fields:
         if name == b"content-type":
             content_type = value
@@ -200,12 +228,10 @@ def request_head(fields: Sequence[Field]) -> RequestHead:
                 head.fault = f"grpc-timeout is {value[:20]!r}; send up to 8 digits and a unit"
             else:
                 head.timeout_s = int(timeout[1]) * _UNIT_S[timeout[2]]
-        elif name not in _RESERVED and not name.startswith(b":"):
-            user_fields.append((name, value))
-            if not name.endswith(b"-bin"):
-                metadata[name.decode()] = value.decode("latin-1")
-    head.metadata = MappingProxyType(metadata)
-    head.user_fields = tuple(user_fields)
+        elif name not in _RESERVED and name[:1] != b":" and not name.endswith(b"-bin"):
+            metadata[name.decode()] = value.decode("latin-1")
+    head.metadata = metadata
+    head.fields = fields
     if pseudo[b":method"] != b"POST":
         head.http_status = 405
     elif not content_type.startswith(_CONTENT_TYPE):
@@ -289,10 +315,25 @@ def request_block(method: str, authority: str, scheme: str) -> bytes:
     )
 
 
+# Names of metadata that were checked, with how their fields begin.
+_NAME_STARTS: Final[dict[str, bytes]] = {}
+
+
 def metadata_block(metadata: Sequence[tuple[str, str | bytes]]) -> bytes:
     """The caller's own fields. Raises KeyplaneError for what gRPC cannot carry."""
     parts = []
     for name, value in metadata:
+        start = _NAME_STARTS.get(name)
+        if (
+            start is not None
+            and type(value) is str
+            and len(value) < 127
+            and value.isascii()
+            and value.isprintable()
+        ):
+            # A plain name that was checked before, with a short text.
+            parts.append(b"%b%c%b" % (start, len(value), value.encode()))
+            continue
         if not _METADATA_NAME.fullmatch(name) or name.startswith("grpc-"):
             raise KeyplaneError(
                 Reason.INVALID_ARGUMENT,
@@ -303,6 +344,9 @@ def metadata_block(metadata: Sequence[tuple[str, str | bytes]]) -> bytes:
             parts.append(literal(name.encode(), to_base64(raw)))
         elif isinstance(value, str) and _METADATA_TEXT.fullmatch(value):
             parts.append(literal(name.encode(), value.encode()))
+            if len(_NAME_STARTS) < NAMES_MAX:
+                # A literal without its value, which is empty.
+                _NAME_STARTS[name] = literal(name.encode(), b"")[:-1]
         else:
             raise KeyplaneError(
                 Reason.INVALID_ARGUMENT,

@@ -17,7 +17,7 @@ from wire.http2.bridge import Bridge
 from wire.http2.connection import Ticker
 from wire.http2.expiry import Expiry
 from wire.http2.frames import ErrorCode
-from wire.http2.limits import LISTEN_BACKLOG, TICK_S, WRITE_BUFFERS_MAX
+from wire.http2.limits import HELD_BYTES_MAX, LISTEN_BACKLOG, TICK_S
 from wire.http2.metadata import RequestHeads
 from wire.http2.server_connection import ServerConnection
 from wire.introspection import Introspection
@@ -115,6 +115,7 @@ class Http2Server:
         """Refuses new calls, and ends those still under way after `grace_s`."""
         assert self._listener is not None, "start first"
         self.stopping = True
+        end = self.now() + grace_s
         self._listener.close()
         for connection in list(self.connections):
             connection.drain()
@@ -122,6 +123,9 @@ class Http2Server:
             self._idle = self.loop.create_future()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle, grace_s)
+        while any(each.sending.blocked for each in self.connections) and self.now() < end:
+            # Answers that still wait for windows.
+            await asyncio.sleep(0.01)
         if self.bridge is not None:
             await self.bridge.stop()
         for connection in list(self.connections):
@@ -167,11 +171,11 @@ class Http2Server:
         return earliest
 
     def _tick(self) -> bool:
-        owed = 0
+        held = 0
         for connection in list(self.connections):
             connection.tick()
-            owed += connection.owed()
-        if owed > WRITE_BUFFERS_MAX:
-            worst = max(self.connections, key=ServerConnection.owed)
-            worst.abort("too much is written and not read on all connections together")
+            held += connection.held()
+        if held > HELD_BYTES_MAX:
+            worst = max(self.connections, key=ServerConnection.held)
+            worst.abort("all connections together hold too much, and this one most")
         return bool(self.connections)

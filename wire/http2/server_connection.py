@@ -15,7 +15,7 @@ from wire.http2.connection import OPENING, Connection
 from wire.http2.frames import ConnectionFault, ErrorCode, StreamFault
 from wire.http2.greeting import NotHttp2, check_preface
 from wire.http2.inbound import Inbound, TooLarge
-from wire.http2.limits import CONNECTIONS_MAX, STREAMS_MAX
+from wire.http2.limits import BLOCKED_BYTES_HIGH, CONNECTIONS_MAX, STREAMS_MAX
 from wire.http2.metadata import (
     COMPRESSIONS,
     RESPONSE_BLOCK,
@@ -24,6 +24,7 @@ from wire.http2.metadata import (
     error_trailers,
     trailers,
 )
+from wire.http2.tls import speaks_http2
 from wire.ports import Handler, Reply, Request
 from wire.rpc import MESSAGE_BYTES_MAX, SERVER_CALLS_MAX, broken_handler, unknown_method
 
@@ -131,6 +132,8 @@ class ServerConnection(Connection):
     bridged: streams that lead to the server behind.
     """
 
+    throttles = True
+
     def __init__(self, server: Http2Server) -> None:
         super().__init__(server.loop)
         self.server = server
@@ -143,6 +146,9 @@ class ServerConnection(Connection):
         super().connection_made(transport)
         server = self.server
         server.opened(self)
+        if not speaks_http2(transport.get_extra_info("ssl_object")):
+            self.close("the client did not offer h2 by ALPN")
+            return
         self.out.append(OPENING)
         if len(server.connections) > CONNECTIONS_MAX:
             self.fail(
@@ -167,8 +173,13 @@ class ServerConnection(Connection):
     def on_headers(self, buf: bytes, start: int, end: int, flags: int, stream: int) -> int:
         server = self.server
         block = buf[start:end]
-        head = server.heads.known.young.get(block) if self.reader.stateless else None
-        if head is None or head.fault or head.http_status:
+        head = server.heads.known.young.get(block)
+        if head is None and self.reader.stateless:
+            try:
+                head = server.heads.read(self.reader, block)
+            except StreamFault:
+                head = None
+        if head is None or head.fault or head.http_status or not self.reader.stateless:
             self._on_frame(h2.HEADERS, flags, stream & h2.STREAM_ID_MAX, block)
             return end
         entry = server.methods.get(head.method)
@@ -186,6 +197,7 @@ class ServerConnection(Connection):
                 and size <= h2.FRAME_BYTES_DEFAULT - 5
                 and len(self.calls) < STREAMS_MAX
                 and not self._draining
+                and self.sending.blocked_bytes <= BLOCKED_BYTES_HIGH
             ):
                 self.last_id = stream
                 self.receiving.consumed += size + 5
@@ -228,6 +240,10 @@ class ServerConnection(Connection):
         under_way = len(self.calls) + len(receiving.streams) + len(self.sending.blocked)
         if under_way >= STREAMS_MAX:
             self.reset(stream, ErrorCode.REFUSED_STREAM)
+        elif self.sending.blocked_bytes > BLOCKED_BYTES_HIGH:
+            self.refuse(
+                stream, KeyplaneError(Reason.OVERLOADED, "too many answers are not read"), ended
+            )
         elif head.http_status:
             self._answer_http(stream, head.http_status)
         elif head.fault:
@@ -253,7 +269,7 @@ class ServerConnection(Connection):
                 stream, KeyplaneError(Reason.OVERLOADED, "too many streams are open here"), ended
             )
             return
-        inbound = self.receiving.begin(stream, bridged)
+        inbound = self.receiving.begin(stream, bridged, patient=True)
         inbound.ended = ended
         if ended:
             bridged.take(inbound, True)

@@ -52,6 +52,25 @@ def test_cold_start_with_memds_and_snapshot_gone_asks_the_storage_nodes() -> Non
     assert world.put(artist, plays=1) == 1
 
 
+def test_a_table_that_only_storage_nodes_have_told_of_is_read_in_memds_too() -> None:
+    """Else nobody would ever tell that it has been deleted."""
+    world = World()
+    world.lose_memds()
+    router = world.start_router(seeds=world.seeds(), boot_s=2.0)
+    assert world.get(artist_in(world.table, world.partitions[1])) is None
+    tombstone = catalog.Table()
+    tombstone.CopyFrom(world.table)
+    tombstone.state = catalog.TABLE_STATE_DELETED
+    world.source.by_name.clear()
+    world.source.deleted.append(catalog.MapRoot(table=tombstone, version=2))
+    for node in world.memds:
+        node.down = False
+    for peer in world.nodes.values():
+        peer.stop()
+    world.clock.run_for(20.0)
+    assert router.tables.all() == []
+
+
 def test_with_nobody_to_ask_a_request_gets_a_clear_unavailable() -> None:
     """No MemDS, no snapshot, no storage node: NO_ROUTE, which says what was tried."""
     world = World()
