@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +92,7 @@ def plot_soak(soak: Soak, directory: Path) -> list[Path]:
 
 def _lines(title: str, x_title: str, y_title: str) -> Any:
     """Lines from 0 up: what is flat looks flat."""
-    return pygal.XY(
-        **_common(title), x_title=x_title, y_title=y_title, range=None, include_x_axis=True
-    )
+    return pygal.XY(**_common(title), x_title=x_title, y_title=y_title, include_x_axis=True)
 
 
 def _common(title: str) -> dict[str, Any]:
@@ -106,7 +103,7 @@ def _common(title: str) -> dict[str, Any]:
         "width": 900,
         "height": 480,
         "legend_at_bottom": True,
-        "formatter": lambda value: f"{value:,.2f}" if isinstance(value, float) else f"{value:,}",
+        "value_formatter": lambda value: f"{value:,.2f}" if value < 100 else f"{value:,.0f}",
         "x_value_formatter": lambda value: f"{value:,.0f}",
     }
 
@@ -116,6 +113,3 @@ def _save(chart: Any, directory: Path, name: str) -> Path:
     path = directory / f"{_PREFIX}-{name}.svg"
     chart.render_to_file(str(path))
     return path
-
-
-__all__: Sequence[str] = ["plot_comparison", "plot_soak", "plot_sweep"]

@@ -12,8 +12,9 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -101,16 +102,16 @@ def run(
         plan(_COMPARED_KINDS)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    results = Results()
+    results = Results(plots)
     try:
         if sweep:
-            results.swept(curves.sweep(load, plan(_SWEEP_KINDS), _say), plots)
+            results.swept(curves.sweep(load, plan(_SWEEP_KINDS), _say))
         if growth:
             results.grown(curves.growth(load, plan(_GROWTH_KINDS), counts, _say))
         if soak:
-            results.soaked(curves.soak(load, plan(_SOAK_KIND), soak, _say), plots)
+            results.soaked(curves.soak(load, plan(_SOAK_KIND), soak, _say))
         if not (sweep or growth or soak):
-            results.compared(compare(names, load, plan(_COMPARED_KINDS), _say), plots)
+            results.compared(compare(names, load, plan(_COMPARED_KINDS), _say))
     except (KeyplaneError, GeneratorFailed, RuntimeError, OSError) as error:
         people.print(f"{error}", style="red", markup=False)
         raise typer.Exit(1) from error
@@ -119,6 +120,7 @@ def run(
         machine = {"python": platform.python_version(), "cpus": os.cpu_count()}
         result = results.facts | {"settings": settings, "machine": machine}
         sys.stdout.write(json.dumps(result) + "\n")
+    results.draw()
     if results.failures:
         people.print(f"{results.failures:,} requests failed: these figures are not to be used")
         raise typer.Exit(1)
@@ -130,11 +132,14 @@ class Results:
     facts: the keys of `headline` in any case, None for what was not measured.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, plots: Path | None) -> None:
+        """plots: the directory to draw into, if any."""
+        self._plots = plots
+        self._drawings: list[Callable[[Path], Sequence[Path]]] = []
         self.facts: dict[str, Any] = headline(Comparison({}))
         self.failures = 0
 
-    def compared(self, comparison: Comparison, plots: Path | None) -> None:
+    def compared(self, comparison: Comparison) -> None:
         for table in comparison_tables(comparison):
             people.print(table)
         for name, reason in comparison.skipped.items():
@@ -145,24 +150,28 @@ class Results:
             headline(comparison) | {"table": table_rows, "skipped": skipped},
             sum(sum(row["failures"].values()) for row in table_rows),
         )
-        if plots is not None:
-            _drawn(plot_comparison(comparison, plots))
+        self._drawings.append(partial(plot_comparison, comparison))
 
-    def swept(self, sweep: curves.Sweep, plots: Path | None) -> None:
+    def swept(self, sweep: curves.Sweep) -> None:
         people.print(sweep_table(sweep))
         self._add({"sweep": asdict(sweep)}, curves.failures_of(sweep.steps))
-        if plots is not None:
-            _drawn(plot_sweep(sweep, plots))
+        self._drawings.append(partial(plot_sweep, sweep))
 
     def grown(self, found: list[curves.Growth]) -> None:
         people.print(growth_table(found))
         self._add({"growth": [asdict(each) for each in found]}, curves.failures_of(found))
 
-    def soaked(self, soak: curves.Soak, plots: Path | None) -> None:
+    def soaked(self, soak: curves.Soak) -> None:
         people.print(soak_table(soak))
         self._add({"soak": asdict(soak)}, curves.failures_of(soak.slices))
-        if plots is not None:
-            _drawn(plot_soak(soak, plots))
+        self._drawings.append(partial(plot_soak, soak))
+
+    def draw(self) -> None:
+        """Last of all: nothing that was measured is lost to a full disk."""
+        if self._plots is not None:
+            for drawing in self._drawings:
+                for path in drawing(self._plots):
+                    _say(f"drawn: {path}")
 
     def _add(self, facts: dict[str, Any], failures: int) -> None:
         self.facts |= facts
@@ -183,11 +192,6 @@ def _numbers(text: str, what: str, most: int) -> list[int]:
     if not all(part.isdecimal() and 1 <= int(part) <= most for part in parts):
         raise ValueError(f"{text!r}: give numbers of {what}, 1 to {most:,}, with commas between")
     return list(dict.fromkeys(int(part) for part in parts))
-
-
-def _drawn(paths: Sequence[Path]) -> None:
-    for path in paths:
-        _say(f"drawn: {path}")
 
 
 def _say(line: str) -> None:
