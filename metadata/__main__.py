@@ -15,6 +15,7 @@ from metadata.live import DEFAULT_DATABASE_URL, MetadataSettings, build
 from wire import flags
 from wire.logs import LogFormat, LogLevel
 from wire.service import EXIT_FAILED, serve
+from wire.transports import TransportKind
 
 app = typer.Typer(
     help="The Metadata Store: tables, partitions and operations.", add_completion=False
@@ -54,6 +55,8 @@ def run(
         listen=listen,
         advertise=advertise,
         metrics_listen=metrics_listen,
+        # A control service: nothing about it has to be fast.
+        transport=TransportKind.GRPCIO,
         run_file=run_file,
         enable_faults=enable_faults,
         log_level=log_level,

@@ -14,6 +14,7 @@ from router.live import RouterSettings, build
 from wire import flags
 from wire.logs import LogFormat, LogLevel
 from wire.service import serve
+from wire.transports import TransportKind
 
 app = typer.Typer(help="The Request Router: the data plane's front door.", add_completion=False)
 
@@ -53,6 +54,7 @@ def run(
     listen: flags.Listen = "127.0.0.1:0",
     advertise: flags.Advertise = "",
     metrics_listen: flags.MetricsListen = "127.0.0.1:0",
+    transport: flags.Transport = TransportKind.HTTP2,
     run_file: flags.RunFile = None,
     enable_faults: flags.EnableFaults = False,
     log_level: flags.Level = LogLevel.INFO,
@@ -69,6 +71,7 @@ def run(
         listen=listen,
         advertise=advertise,
         metrics_listen=metrics_listen,
+        transport=transport,
         run_file=run_file,
         enable_faults=enable_faults,
         log_level=log_level,

@@ -13,6 +13,7 @@ from storage.service import SERVICES
 from wire import flags
 from wire.logs import LogFormat, LogLevel
 from wire.service import serve
+from wire.transports import TransportKind
 
 app = typer.Typer(help="A storage node: holds partitions and their items.", add_completion=False)
 
@@ -47,6 +48,7 @@ def run(
     listen: flags.Listen = "127.0.0.1:0",
     advertise: flags.Advertise = "",
     metrics_listen: flags.MetricsListen = "127.0.0.1:0",
+    transport: flags.Transport = TransportKind.HTTP2,
     run_file: flags.RunFile = None,
     enable_faults: flags.EnableFaults = False,
     log_level: flags.Level = LogLevel.INFO,
@@ -63,6 +65,7 @@ def run(
         listen=listen,
         advertise=advertise,
         metrics_listen=metrics_listen,
+        transport=transport,
         run_file=run_file,
         enable_faults=enable_faults,
         log_level=log_level,

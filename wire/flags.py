@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from wire.logs import LogFormat, LogLevel
+from wire.transports import TransportKind
 
 Listen = Annotated[
     str,
@@ -34,6 +35,14 @@ MetricsListen = Annotated[
         "--metrics-listen",
         envvar="KEYPLANE_METRICS_LISTEN",
         help="host:port of GET /metrics; port 0 takes a free one.",
+    ),
+]
+Transport = Annotated[
+    TransportKind,
+    typer.Option(
+        "--transport",
+        envvar="KEYPLANE_TRANSPORT",
+        help="What carries gRPC: Keyplane's own HTTP/2 engine, or grpcio. Peers see no difference.",
     ),
 ]
 RunFile = Annotated[

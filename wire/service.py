@@ -27,7 +27,6 @@ from keyplane.model.errors import KeyplaneError
 from wire import crashpoints
 from wire.exporter import Exporter
 from wire.files import replace_file
-from wire.grpcio import GrpcServer, GrpcTransport
 from wire.injection import FaultTable, FaultyServer, FaultyTransport
 from wire.injection.check import NETWORK_KINDS
 from wire.injection.live import allow_crash_points
@@ -36,6 +35,7 @@ from wire.logs import LogFormat, LogLevel, configure_logging
 from wire.loop import LoopClock
 from wire.metrics import Metrics
 from wire.ports import Rng, Server, Transport
+from wire.transports import LiveServer, TransportKind, make_server, make_transport
 
 Log: TypeAlias = structlog.typing.FilteringBoundLogger
 
@@ -84,6 +84,8 @@ class ServiceSettings(BaseSettings):
     advertise: str = ""
     # Address of GET /metrics.
     metrics_listen: str = "127.0.0.1:0"
+    # What carries its calls.
+    transport: TransportKind = TransportKind.HTTP2
     # File to tell addresses and pid in, once the ports are bound.
     run_file: Path | None = None
     log_level: LogLevel = LogLevel.INFO
@@ -161,7 +163,7 @@ async def _run(
     metrics = Metrics()
     _log_loop_errors(loop, log, metrics)
     clock = LoopClock(loop)
-    server = GrpcServer(clock, metrics, (*service_names, FAULT_SERVICE))
+    server = make_server(settings.transport, clock, metrics, (*service_names, FAULT_SERVICE))
     try:
         bound = server.bind(settings.listen)
     except (OSError, ValueError) as error:
@@ -170,7 +172,7 @@ async def _run(
         exporter = Exporter(metrics, loop, settings.metrics_listen)
     except (OSError, ValueError) as error:
         return _give_up(log, _listen_failure(error, "--metrics-listen"), EXIT_LISTEN)
-    transport = GrpcTransport(clock)
+    transport = make_transport(settings.transport, clock)
     address = settings.advertise or bound
     rng = random.Random()
     runtime = Runtime(name, address, settings, clock, transport, server, metrics, rng, log)
@@ -216,7 +218,7 @@ def _with_faults(runtime: Runtime) -> Runtime:
 async def _until_stopped(
     stop: asyncio.Event,
     core: Core,
-    server: GrpcServer,
+    server: LiveServer,
     log: Log,
 ) -> None:
     """Makes health follow the core's readiness, until somebody wants the process to stop."""

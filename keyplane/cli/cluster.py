@@ -14,6 +14,8 @@ from keyplane.cli.output import EXIT_NO, EXIT_OK
 from keyplane.cli.session import Session, command
 from keyplane.cluster import Cluster, ClusterConfig, MemberStatus
 from keyplane.cluster.config import MEMBERS_MAX
+from wire import flags
+from wire.transports import TransportKind
 
 _STYLES = {"serving": "green", "starting": "yellow", "paused": "yellow", "dead": "red"}
 
@@ -39,6 +41,7 @@ _UP_EXAMPLES = """
     keyplane up --ephemeral                 its data goes with `keyplane down`
     keyplane up --cluster second            beside the first
     keyplane up --enable-faults             for `keyplane fault`
+    keyplane up --transport grpcio          in the place of Keyplane's own HTTP/2
     keyplane up --database-url postgresql://user@host/keyplane
 """
 
@@ -62,6 +65,7 @@ def up(
         bool,
         typer.Option("--enable-faults", help="Let `keyplane fault` break its network and disks."),
     ] = False,
+    transport: flags.Transport = TransportKind.HTTP2,
 ) -> int:
     """Starts a cluster on free ports, and returns when everything serves.
 
@@ -70,7 +74,9 @@ def up(
     """
     del metadata  # There is one; the option says so.
     cluster = session.cluster()
-    config = ClusterConfig(memds, routers, storage, database_url, ephemeral, enable_faults)
+    config = ClusterConfig(
+        memds, routers, storage, database_url, ephemeral, enable_faults, transport
+    )
     result = cluster.up(config)
     members = cluster.status()
     show_banner(session.out, cluster, result, members)

@@ -25,6 +25,7 @@ from keyplane.cluster.launch import Say
 from keyplane.cluster.lock import exclusive
 from keyplane.cluster.state import Kind, Member, Paths, State, load, save
 from keyplane.model.errors import KeyplaneError, Reason
+from wire.transports import TransportKind
 
 DEFAULT_NAME = "local"
 
@@ -363,8 +364,21 @@ class Cluster:
         )
 
 
+def _transport_of_environment() -> TransportKind:
+    """Raises KeyplaneError(INVALID_ARGUMENT)."""
+    name = os.environ.get("KEYPLANE_TRANSPORT") or TransportKind.HTTP2
+    try:
+        return TransportKind(name)
+    except ValueError:
+        kinds = " or ".join(TransportKind)
+        raise KeyplaneError(
+            Reason.INVALID_ARGUMENT, f"KEYPLANE_TRANSPORT is {name!r}; set it to {kinds}"
+        ) from None
+
+
 def _new_state(name: str, config: ClusterConfig) -> State:
-    state = State(name, config.ephemeral, config.database_url, config.enable_faults)
+    transport = config.transport or _transport_of_environment()
+    state = State(name, config.ephemeral, config.database_url, config.enable_faults, transport)
     members = [Member("metadata", Kind.METADATA, "")]
     for kind, count in (
         (Kind.MEMDS, config.memds),

@@ -30,6 +30,8 @@ _NOT_INHERITED = (
     *("KEYPLANE_LISTEN", "KEYPLANE_ADVERTISE", "KEYPLANE_METRICS_LISTEN", "KEYPLANE_RUN_FILE"),
     # Whether a cluster takes faults is in its own record.
     "KEYPLANE_ENABLE_FAULTS",
+    # As is what carries its calls.
+    "KEYPLANE_TRANSPORT",
 )
 
 
@@ -55,11 +57,12 @@ def command(member: Member, state: State, paths: Paths) -> list[str]:
         case Kind.STORAGE:
             metadata = state.addresses(Kind.METADATA)[0]
             identity = ["--node-id", member.name, "--zone", _zone(member)]
+            identity += ["--transport", state.transport]
             return [*common, *identity, "--data-dir", str(data), "--metadata", metadata]
         case Kind.ROUTER:
             # No address of the Metadata Store: a router is never told.
             seeds = ",".join(state.addresses(Kind.STORAGE))
-            identity = ["--router-id", member.name]
+            identity = ["--router-id", member.name, "--transport", state.transport]
             return [*common, *identity, "--seeds", seeds, "--snapshot-dir", str(data)]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wire.transports import TransportKind
+
 # More than these help nobody on one machine; a slip of the finger should not start 1,000 processes.
 MEMBERS_MAX = 64
 
@@ -19,6 +21,8 @@ class ClusterConfig:
         cluster's own directory.
     ephemeral: `down` deletes the cluster's directory with all data.
     enable_faults: its processes can be told to misbehave, from this machine.
+    transport: what carries the calls of routers and storage nodes. None: what KEYPLANE_TRANSPORT
+        says, or else Keyplane's own engine.
     """
 
     memds: int = 2
@@ -27,6 +31,7 @@ class ClusterConfig:
     database_url: str = ""
     ephemeral: bool = False
     enable_faults: bool = False
+    transport: TransportKind | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from keyplane.model.errors import KeyplaneError, Reason
+from wire.transports import TransportKind
 
 _FORMAT = 1
 
@@ -79,6 +80,7 @@ class State:
     ephemeral: bool = False
     database_url: str = ""
     enable_faults: bool = False
+    transport: TransportKind = TransportKind.HTTP2
     created_at: float = field(default_factory=time.time)
     members: dict[str, Member] = field(default_factory=dict)
 
@@ -105,6 +107,7 @@ def load(paths: Paths) -> State | None:
             ephemeral=raw["ephemeral"],
             database_url=raw["database_url"],
             enable_faults=raw.get("enable_faults", False),
+            transport=TransportKind(raw.get("transport", TransportKind.HTTP2)),
             created_at=raw["created_at"],
             members={member.name: member for member in members},
         )
@@ -127,6 +130,7 @@ def save(paths: Paths, state: State) -> None:
         "ephemeral": state.ephemeral,
         "database_url": state.database_url,
         "enable_faults": state.enable_faults,
+        "transport": state.transport,
         "created_at": state.created_at,
         "members": [asdict(member) for member in state.members.values()],
     }
