@@ -5,9 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 from keyplane import AdminClient
 from keyplane.catalog.v1 import catalog_pb2 as catalog
@@ -39,13 +37,6 @@ def cluster_of(config: ClusterConfig) -> Iterator[Cluster]:
             yield cluster
         finally:
             cluster.down(wipe=True)
-
-
-def on_transport(config: ClusterConfig, transport: str) -> ClusterConfig:
-    """The same cluster on another gRPC engine, where clusters have the choice."""
-    has_choice = any(each.name == "transport" for each in fields(ClusterConfig))
-    chosen: dict[str, Any] = {"transport": transport} if has_choice else {}
-    return replace(config, **chosen)
 
 
 def create_table(cluster: Cluster, table: str, partitions: int = 1) -> None:

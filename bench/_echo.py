@@ -10,17 +10,17 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
 from bench._items import ECHO_METHOD
-from bench._transports import server_named
 from wire.loop import LoopClock
 from wire.metrics import Metrics
 from wire.ports import Reply, ReplyFn, Request
+from wire.transports import TransportKind, make_server
 
 _START_S_MAX = 30.0
 _STOP_S = 5.0
 
 
 @contextmanager
-def echo_server(transport: str) -> Iterator[tuple[str, int]]:
+def echo_server(transport: TransportKind) -> Iterator[tuple[str, int]]:
     """Its address on loopback and its process id. Raises RuntimeError if it does not start."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -44,14 +44,14 @@ def echo_server(transport: str) -> Iterator[tuple[str, int]]:
             process.join()
 
 
-def _main(connection: Connection, transport: str) -> None:
+def _main(connection: Connection, transport: TransportKind) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     asyncio.run(_serve(connection, transport))
 
 
-async def _serve(connection: Connection, transport: str) -> None:
+async def _serve(connection: Connection, transport: TransportKind) -> None:
     loop = asyncio.get_running_loop()
-    server = server_named(transport, LoopClock(loop), Metrics())
+    server = make_server(transport, LoopClock(loop), Metrics(), ())
     server.register(ECHO_METHOD, _echo)
     address = server.bind("127.0.0.1:0")
     await server.start()

@@ -19,7 +19,6 @@ import psutil
 from bench._items import DynamoRequests, EchoRequests, KeyplaneRequests
 from bench._lanes import DEADLINE_S, GrpcLane, HttpLane, Lane
 from bench._samples import Sample
-from bench._transports import OwnTransport, transport_named
 from bench._windows import (
     PACED_OUTSTANDING_MAX,
     Closed,
@@ -31,6 +30,7 @@ from bench._windows import (
 )
 from wire.addresses import parse_address
 from wire.loop import LoopClock
+from wire.transports import LiveTransport, TransportKind, make_transport
 
 GENERATOR = "generator"
 
@@ -55,7 +55,7 @@ class Target:
     address: str
     table: str
     items: int
-    transport: str = ""
+    transport: TransportKind = TransportKind.HTTP2
     processes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     precise: bool = False
 
@@ -194,7 +194,7 @@ class _Lanes:
     def __init__(self, target: Target, loop: asyncio.AbstractEventLoop) -> None:
         self._target = target
         self._loop = loop
-        self._transport: OwnTransport | None = None
+        self._transport: LiveTransport | None = None
         self._http: list[HttpLane] = []
         self._requests: KeyplaneRequests | EchoRequests | DynamoRequests
         match target.protocol:
@@ -205,7 +205,7 @@ class _Lanes:
             case _:
                 self._requests = DynamoRequests(target.table, target.items, target.address)
         if target.protocol != "dynamodb":
-            self._transport = transport_named(target.transport, LoopClock(loop))
+            self._transport = make_transport(target.transport, LoopClock(loop))
 
     async def take(self, count: int) -> Sequence[Lane]:
         if self._transport is None:

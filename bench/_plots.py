@@ -15,6 +15,9 @@ from bench._systems import ECHO
 # Files are named for this benchmark: others draw into the same directory.
 _PREFIX = "data-plane"
 
+# Told apart by the colour-blind, too: M. Okabe and K. Ito, "Color Universal Design", 2008.
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+
 
 def plot_comparison(comparison: Comparison, directory: Path) -> list[Path]:
     """Latency against throughput for each kind of load, and processor time by process."""
@@ -23,7 +26,7 @@ def plot_comparison(comparison: Comparison, directory: Path) -> list[Path]:
     systems = list(dict.fromkeys(system for system, _, _ in summaries))
     paths = []
     for kind in kinds:
-        chart = _lines(f"{kind}: p99 against throughput", "requests/s", "p99 in ms")
+        chart = _lines(f"{kind}: p99 against throughput", "requests/s", "p99 in ms", True)
         for system in systems:
             points = (
                 sorted(
@@ -90,16 +93,27 @@ def plot_soak(soak: Soak, directory: Path) -> list[Path]:
     ]
 
 
-def _lines(title: str, x_title: str, y_title: str) -> Any:
-    """Lines from 0 up: what is flat looks flat."""
-    return pygal.XY(**_common(title), x_title=x_title, y_title=y_title, include_x_axis=True)
+def _lines(title: str, x_title: str, y_title: str, logarithmic: bool = False) -> Any:
+    """Lines from 0 up, so that what is flat looks flat, unless logarithmic upwards."""
+    return pygal.XY(
+        **_common(title),
+        x_title=x_title,
+        y_title=y_title,
+        include_x_axis=not logarithmic,
+        logarithmic=logarithmic,
+    )
 
 
 def _common(title: str) -> dict[str, Any]:
     return {
         "title": title,
         "js": [],
-        "style": CleanStyle(font_family="sans-serif", background="white", plot_background="white"),
+        "style": CleanStyle(
+            font_family="sans-serif",
+            background="white",
+            plot_background="white",
+            colors=_COLORS,
+        ),
         "width": 900,
         "height": 480,
         "legend_at_bottom": True,

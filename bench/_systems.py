@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bench._cluster import SMALLEST, cluster_of, create_table, on_transport
+from bench._cluster import SMALLEST, cluster_of, create_table
 from bench._dynalite import DESCRIPTION, Unavailable, dynalite, install
 from bench._echo import echo_server
 from bench._load import Generator, Target
-from bench._transports import GRPCIO, HTTP2
-from keyplane.cluster import Cluster, Kind
+from keyplane.cluster import Cluster, ClusterConfig, Kind
+from wire.transports import TransportKind
 
 TABLE = "data-plane-bench"
 
@@ -41,7 +41,7 @@ class Load:
 
     items: int
     partitions: int
-    transport: str = HTTP2
+    transport: TransportKind = TransportKind.HTTP2
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def keyplane_tables(
     precise: for paced load.
     """
     with ExitStack() as stack:
-        cluster = stack.enter_context(cluster_of(on_transport(SMALLEST, HTTP2)))
+        cluster = stack.enter_context(cluster_of(_on(TransportKind.HTTP2)))
         found = []
         for count in partitions:
             say(f"{KEYPLANE}: a table of {count:,} partitions")
@@ -106,13 +106,17 @@ def _started(name: str, load: Load, say: Say) -> Iterator[Target]:
         with dynalite(TABLE) as (address, pid):
             yield Target("dynamodb", address, TABLE, load.items, processes={DYNALITE: [pid]})
     elif name == ECHO:
-        with echo_server(HTTP2) as (address, pid):
+        with echo_server(TransportKind.HTTP2) as (address, pid):
             yield Target("echo", address, "", load.items, load.transport, {ECHO: [pid]})
     else:
-        transport = GRPCIO if name == KEYPLANE_GRPCIO else HTTP2
-        with cluster_of(on_transport(SMALLEST, transport)) as cluster:
+        engine = TransportKind.GRPCIO if name == KEYPLANE_GRPCIO else TransportKind.HTTP2
+        with cluster_of(_on(engine)) as cluster:
             create_table(cluster, TABLE, load.partitions)
             yield _keyplane_target(cluster, TABLE, load)
+
+
+def _on(transport: TransportKind) -> ClusterConfig:
+    return replace(SMALLEST, transport=transport)
 
 
 def _keyplane_target(cluster: Cluster, table: str, load: Load, precise: bool = False) -> Target:

@@ -29,8 +29,8 @@ from bench._plan import Plan, kind_named
 from bench._plots import plot_comparison, plot_soak, plot_sweep
 from bench._report import comparison_tables, growth_table, soak_table, sweep_table
 from bench._systems import DESCRIPTIONS, Load
-from bench._transports import HTTP2, check_name
 from keyplane.model.errors import KeyplaneError
+from wire.transports import TransportKind
 
 # Wide enough for a row where there is no terminal to ask.
 people = Console(stderr=True, width=None if sys.stderr.isatty() else 150)
@@ -64,8 +64,8 @@ def run(
     ] = 100_000,
     partitions: Annotated[int, typer.Option(min=1, help="Of Keyplane's tables.")] = 8,
     client_transport: Annotated[
-        str, typer.Option(help="gRPC engine of the load generator: http2 or grpcio.")
-    ] = HTTP2,
+        TransportKind, typer.Option(help="gRPC engine of the load generator.")
+    ] = TransportKind.HTTP2,
     sweep: Annotated[
         bool, typer.Option("--sweep", help="Instead: paced load in steps to 80 % of the maximum.")
     ] = False,
@@ -89,7 +89,6 @@ def run(
     # As Ctrl-C: what was started is stopped on the way out.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        check_name(client_transport)
         load = Load(items, partitions, client_transport)
         names = _names(systems)
         counts = _numbers(growth_partitions, "partitions", PARTITIONS_MAX)
