@@ -38,6 +38,8 @@ GENERATOR = "generator"
 _SILENCE_S_MAX = 60.0
 _STOP_S = 5.0
 
+_DIED = "the load generator has died; its error is above"
+
 Order: TypeAlias = Closed | Paced | Fill
 
 
@@ -86,14 +88,14 @@ class Generator:
 
     def fill(self, progress: Callable[[int], None]) -> None:
         """Raises GeneratorFailed."""
-        self._connection.send(Fill())
+        self._send(Fill())
         while (answer := self._answer(_SILENCE_S_MAX)) is not None:
             assert isinstance(answer, int)
             progress(answer)
 
     def run(self, order: Closed | Paced) -> Sample:
         """Raises GeneratorFailed."""
-        self._connection.send(order)
+        self._send(order)
         # Beside the window: connecting, waiting for the last answers, sorting latencies.
         answer = self._answer(order.warm_up_s + order.seconds + 2 * DEADLINE_S + 60)
         assert isinstance(answer, Sample)
@@ -103,8 +105,18 @@ class Generator:
         self._connection.close()
         self._process.join(_STOP_S)
         if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+            self.kill()
+
+    def kill(self) -> None:
+        """Ends it at once."""
+        self._process.kill()
+        self._process.join()
+
+    def _send(self, order: Order) -> None:
+        try:
+            self._connection.send(order)
+        except OSError as error:
+            raise GeneratorFailed(_DIED) from error
 
     def _answer(self, timeout_s: float) -> Sample | int | None:
         try:
@@ -112,7 +124,7 @@ class Generator:
                 raise GeneratorFailed(f"the load generator has said nothing for {timeout_s:.0f} s")
             answer = self._connection.recv()
         except (EOFError, OSError) as error:
-            raise GeneratorFailed("the load generator has died; its error is above") from error
+            raise GeneratorFailed(_DIED) from error
         if isinstance(answer, str):
             raise GeneratorFailed(answer)
         assert answer is None or isinstance(answer, Sample | int)

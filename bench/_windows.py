@@ -101,7 +101,7 @@ class Window:
         self._warm_up_s = order.warm_up_s
         self._seconds = order.seconds
         self._processes = processes
-        self._workers = [_Worker(self, lane) for lane in lanes]
+        self.workers = [_Worker(self, lane) for lane in lanes]
         self._in_flight = 0
         self._counting = False
         self._open = True
@@ -171,7 +171,7 @@ class ClosedWindow(Window):
     """One lane for each request in flight."""
 
     def _begin(self) -> None:
-        for worker in self._workers:
+        for worker in self.workers:
             self._send(worker, self._now())
 
     def _next(self, worker: _Worker, failure: str) -> None:
@@ -200,7 +200,7 @@ class PacedWindow(Window):
         self._gap_s = 1 / order.per_second
         self._begun_at = 0.0
         self._issued = 0
-        self._free = list(self._workers)
+        self._free = list(self.workers)
 
     def _begin(self) -> None:
         self._begun_at = self._now()

@@ -33,7 +33,7 @@ from keyplane.model.errors import KeyplaneError
 from wire.transports import TransportKind
 
 # Wide enough for a row where there is no terminal to ask.
-people = Console(stderr=True, width=None if sys.stderr.isatty() else 150)
+people = Console(stderr=True, width=None if sys.stderr.isatty() else 170)
 
 # Reads and updates as in the YCSB figure of the DynamoDB paper (USENIX ATC 2022): its A and B.
 _SWEEP_KINDS = "50/50,95/5"
