@@ -41,7 +41,9 @@ class Executor:
         if kind is None:
             raise KeyplaneError(Reason.MALFORMED_REQUEST, "the request names no operation")
         self._requests.inc(kind)
-        self._execute(message, kind, self._state.clock.now(), request.deadline, reply)
+        now = self._state.clock.now()
+        _check_deadline(request.deadline, now)
+        self._execute(message, kind, now, request.deadline, reply)
 
     def _execute(
         self,
@@ -51,14 +53,13 @@ class Executor:
         deadline: float,
         reply: ReplyFn,
     ) -> None:
-        if self._state.clock.now() >= deadline:
-            raise KeyplaneError(Reason.DEADLINE_BEFORE_START, "the deadline passed on the way")
         shard = self._state.shards.get(message.partition_id)
         if shard is None or shard.partition.epoch != message.epoch:
             raise self.stale_route(message.partition_id)
 
         def again() -> None:
             try:
+                _check_deadline(deadline, self._state.clock.now())
                 self._execute(message, kind, arrived_at, deadline, reply)
             except KeyplaneError as error:
                 reply(Reply(error=error))
@@ -72,28 +73,29 @@ class Executor:
             # Until the point of no return nobody else can write, so reads are still true here.
             shard.gate.wait(deadline, again, reply)
         else:
-            response = self._read(shard, message, kind)
-            reply(Reply(response.SerializeToString()))
+            reply(Reply(self._read(shard, message, kind)))
 
-    def _read(self, shard: Shard, message: pb.ExecuteRequest, kind: str) -> pb.ExecuteResponse:
+    def _read(self, shard: Shard, message: pb.ExecuteRequest, kind: str) -> bytes:
         engine = self._state.engine
         try:
             match kind:
                 case "get":
-                    reads.check_keys(shard, [message.get.key])
-                    return reads.get(engine, shard, message.get)
+                    key = message.get.key
+                    reads.check_key(shard, key)
+                    return reads.get(engine, shard, key)
                 case "batch_get":
                     keys = message.batch_get.keys
                     _check_count(keys, BATCH_GET_KEYS_MAX)
                     reads.check_keys(shard, keys)
-                    return reads.batch_get(engine, shard, message.batch_get)
+                    response = reads.batch_get(engine, shard, message.batch_get)
                 case "query":
                     reads.check_hash(shard, message.query.hash)
-                    return reads.query(engine, shard, message.query)
+                    response = reads.query(engine, shard, message.query)
                 case _:
-                    return reads.scan(engine, shard, message.scan)
+                    response = reads.scan(engine, shard, message.scan)
         except EngineError as error:
             raise KeyplaneError(Reason.CORRUPT, f"the item cannot be read: {error}") from error
+        return response.SerializeToString()
 
     def _enqueue(
         self,
@@ -106,26 +108,32 @@ class Executor:
         reply: ReplyFn,
     ) -> None:
         is_batch = kind == "batch_write"
-        operations = message.batch_write.writes if is_batch else [message.write]
+        operations = message.batch_write.writes if is_batch else (message.write,)
         _check_count(operations, BATCH_WRITE_ITEMS_MAX)
-        keys = [operation.key for operation in operations]
-        reads.check_keys(shard, keys)
         table_id = shard.partition.table_id
+        hashes, keys, tokens, data_bytes = [], [], [], 0
+        for operation in operations:
+            key = operation.key
+            reads.check_key(shard, key)
+            hashes.append(key.hash)
+            keys.append(item_key(table_id, key.hash, key.encoded))
+            tokens.append(check_write(operation))
+            data_bytes += len(operation.put) + HEADER_BYTES
         write = Write(
             shard,
             operations,
-            [item_key(table_id, key.hash, key.encoded) for key in keys],
-            [check_write(operation) for operation in operations],
+            keys,
+            tokens,
             is_batch,
             arrived_at,
             deadline,
             again,
             reply,
-            sum(len(operation.put) + HEADER_BYTES for operation in operations),
+            data_bytes,
         )
         self._state.queue.write(write)
-        for key in keys:
-            shard.heat.write(key.hash)
+        for key_hash in hashes:
+            shard.heat.write(key_hash)
 
     def stale_route(self, partition_id: int) -> KeyplaneError:
         """Why this node does not serve the partition, with what it knows of who does."""
@@ -144,6 +152,12 @@ class Executor:
             f"partition {partition_id} at this epoch is not served by node {node_id} (any more)",
             details=(ownership.hint(holding),),
         )
+
+
+def _check_deadline(deadline: float, now: float) -> None:
+    """Raises KeyplaneError(DEADLINE_BEFORE_START)."""
+    if now >= deadline:
+        raise KeyplaneError(Reason.DEADLINE_BEFORE_START, "the deadline passed on the way")
 
 
 def _check_count(operations: Sequence[object], most: int) -> None:

@@ -13,6 +13,14 @@ from storage.shard import Shard, TailEntry
 from storage.token_log import SWEPT_PER_BATCH, TokenLog
 from storage.tokens import Remembered
 from wire.ports import Batch, Reply, ReplyFn
+from wire.protobytes import delimited, tag, varint
+
+_WRITE = tag(pb.ExecuteResponse.WRITE_FIELD_NUMBER, 2)
+_BATCH_WRITE = tag(pb.ExecuteResponse.BATCH_WRITE_FIELD_NUMBER, 2)
+_RESULTS = tag(pb.BatchWriteResult.RESULTS_FIELD_NUMBER, 2)
+_VERSION = tag(pb.WriteResult.VERSION_FIELD_NUMBER, 0)
+_EXISTED = tag(pb.WriteResult.EXISTED_FIELD_NUMBER, 0) + varint(1)
+_REASON = tag(pb.WriteResult.REASON_FIELD_NUMBER, 2)
 
 
 @dataclass(slots=True)
@@ -33,7 +41,8 @@ class Write:
     divert: Callable[[], None]
     reply: ReplyFn
     data_bytes: int = 0
-    results: list[pb.WriteResult] = field(default_factory=list)
+    # Serialized `WriteResult`s.
+    results: list[bytes] = field(default_factory=list)
     error: KeyplaneError | None = None
 
 
@@ -105,14 +114,22 @@ class Group:
             if error is not None:
                 write.reply(Reply(error=error))
             elif write.is_batch:
-                result = pb.BatchWriteResult(results=write.results)
-                answer = pb.ExecuteResponse(batch_write=result)
-                write.reply(Reply(answer.SerializeToString()))
+                results = b"".join(delimited(_RESULTS, result) for result in write.results)
+                write.reply(Reply(delimited(_BATCH_WRITE, results)))
             elif write.error is not None:
                 write.reply(Reply(error=write.error))
             else:
-                answer = pb.ExecuteResponse(write=write.results[0])
-                write.reply(Reply(answer.SerializeToString()))
+                write.reply(Reply(delimited(_WRITE, write.results[0])))
+
+
+def result_of(version: int, existed: bool) -> bytes:
+    """A serialized `WriteResult`, put together from bytes since every write makes one."""
+    return _VERSION + varint(version) + (_EXISTED if existed else b"")
+
+
+def result_of_failure(error: KeyplaneError) -> bytes:
+    """The `WriteResult` of a write that was not done."""
+    return delimited(_REASON, error.reason.name.encode())
 
 
 def _entry_bytes(key: bytes, value: bytes | None) -> int:

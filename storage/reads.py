@@ -12,14 +12,27 @@ from storage.layout import item_key, item_range, split_item_key
 from storage.shard import Shard
 from storage.stored import item_of, read_header
 from wire.ports import Engine
+from wire.protobytes import delimited, tag, varint
+
+_GET = tag(pb.ExecuteResponse.GET_FIELD_NUMBER, 2)
+_FOUND = tag(pb.GetResult.FOUND_FIELD_NUMBER, 0) + varint(1)
+_ITEM = tag(pb.GetResult.ITEM_FIELD_NUMBER, 2)
+_VERSION = tag(pb.GetResult.VERSION_FIELD_NUMBER, 0)
+_NOTHING = delimited(_GET, b"")
 
 # Entries in one page, for items so small that a page of 1 MB would block the node for long.
 PAGE_ITEMS_MAX = 10_000
 
 
-def get(engine: Engine, shard: Shard, op: pb.GetOp) -> pb.ExecuteResponse:
-    shard.heat.read(op.key.hash)
-    return pb.ExecuteResponse(get=_look_up(engine, shard, op.key))
+def get(engine: Engine, shard: Shard, key: pb.ItemKey) -> bytes:
+    """A serialized `ExecuteResponse`, put together from bytes since every read makes one."""
+    key_hash = key.hash
+    shard.heat.read(key_hash)
+    value = engine.get(item_key(shard.partition.table_id, key_hash, key.encoded))
+    if value is None:
+        return _NOTHING
+    version = varint(read_header(value).version)
+    return delimited(_GET, _FOUND + delimited(_ITEM, item_of(value)) + _VERSION + version)
 
 
 def batch_get(engine: Engine, shard: Shard, op: pb.BatchGetOp) -> pb.ExecuteResponse:
@@ -88,11 +101,16 @@ def _page(entries: Iterator[tuple[bytes, bytes]], limit: int, bytes_max: int) ->
 
 
 def check_keys(shard: Shard, keys: Iterable[pb.ItemKey]) -> None:
-    """Raises KeyplaneError(MALFORMED_REQUEST) for a key that the partition cannot hold."""
+    """As `check_key`, of each."""
     for key in keys:
-        check_hash(shard, key.hash)
-        if not key.encoded:
-            raise KeyplaneError(Reason.MALFORMED_REQUEST, "the encoded key is empty")
+        check_key(shard, key)
+
+
+def check_key(shard: Shard, key: pb.ItemKey) -> None:
+    """Raises KeyplaneError(MALFORMED_REQUEST) for a key that the partition cannot hold."""
+    check_hash(shard, key.hash)
+    if not key.encoded:
+        raise KeyplaneError(Reason.MALFORMED_REQUEST, "the encoded key is empty")
 
 
 def check_hash(shard: Shard, key_hash: int) -> None:

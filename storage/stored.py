@@ -11,13 +11,12 @@ from typing import NamedTuple
 
 from keyplane.model.errors import KeyplaneError, Reason
 
-# Format, version, client id of the token, its sequence number, flags.
-_HEADER = struct.Struct(">BQ16sQB")
+# Format, version, token as `join_token` joins it, flags.
+_HEADER = struct.Struct(">BQ24sB")
 HEADER_BYTES = _HEADER.size
 
 _FORMAT = 1
 _HAS_TOKEN = 0x01
-_NO_CLIENT = bytes(16)
 
 # Bytes of a token's client id.
 CLIENT_ID_BYTES = 16
@@ -37,23 +36,20 @@ def join_token(client_id: bytes, sequence: int) -> bytes:
 
 def seal_item(version: int, token: bytes, item: bytes) -> bytes:
     """token: of `join_token`, or empty."""
-    if not token:
-        return _HEADER.pack(_FORMAT, version, _NO_CLIENT, 0, 0) + item
-    sequence = int.from_bytes(token[CLIENT_ID_BYTES:], "big")
-    return _HEADER.pack(_FORMAT, version, token[:CLIENT_ID_BYTES], sequence, _HAS_TOKEN) + item
+    return _HEADER.pack(_FORMAT, version, token, _HAS_TOKEN if token else 0) + item
 
 
 def read_header(value: bytes) -> StoredHeader:
     """Raises KeyplaneError: FOREIGN_FORMAT or CORRUPT."""
     if len(value) < HEADER_BYTES:
         raise KeyplaneError(Reason.CORRUPT, f"a stored item has only {len(value)} bytes")
-    format_, version, client_id, sequence, flags = _HEADER.unpack_from(value)
+    format_, version, token, flags = _HEADER.unpack_from(value)
     if format_ != _FORMAT:
         raise KeyplaneError(
             Reason.FOREIGN_FORMAT,
             f"a stored item has format {format_}; this build reads {_FORMAT}",
         )
-    return StoredHeader(version, join_token(client_id, sequence) if flags & _HAS_TOKEN else b"")
+    return StoredHeader(version, token if flags & _HAS_TOKEN else b"")
 
 
 def item_of(value: bytes) -> bytes:

@@ -24,7 +24,7 @@ from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.storage.v1 import storage_pb2 as pb
 from storage.config import WriteConfig
 from storage.evaluate import carry_out, recall
-from storage.group import Group, Write
+from storage.group import Group, Write, result_of, result_of_failure
 from storage.layout import token_name
 from storage.shard import TailEntry
 from storage.stored import read_header
@@ -239,10 +239,10 @@ class WriteQueue:
                 result = self._evaluate_one(write, operation, key, token, group, now)
             except KeyplaneError as error:
                 write.error = error
-                result = pb.WriteResult(reason=error.reason.name)
+                result = result_of_failure(error)
             except EngineError as error:
                 write.error = KeyplaneError(Reason.INTERNAL, str(error))
-                result = pb.WriteResult(reason=Reason.INTERNAL.name)
+                result = result_of_failure(write.error)
             write.results.append(result)
 
     def _evaluate_one(
@@ -253,7 +253,7 @@ class WriteQueue:
         token: bytes,
         group: Group,
         now: float,
-    ) -> pb.WriteResult:
+    ) -> bytes:
         shard = write.shard
         writes = group.batch.writes
         current = writes[key] if key in writes else self._engine.get(key)
@@ -263,7 +263,7 @@ class WriteQueue:
             remembered = group.recall(shard, name)
             before = recall(operation, token, stored, remembered, shard.tokens, write.arrived_at)
             if before is not None:
-                return pb.WriteResult(version=before.version, existed=before.existed)
+                return result_of(before.version, before.existed)
         # A refusal must outlive whatever a late copy of it may find.
         group.sync = group.sync or shard.synced
         try:
@@ -277,7 +277,7 @@ class WriteQueue:
             group.change(shard, TailEntry(key, current, outcome.value))
         if token:
             group.remember(shard, name, Remembered(now, outcome.version, outcome.existed))
-        return pb.WriteResult(version=outcome.version, existed=outcome.existed)
+        return result_of(outcome.version, outcome.existed)
 
     # --- Commits -------------------------------------------------------------------------------
 
