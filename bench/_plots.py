@@ -125,5 +125,14 @@ def _common(title: str) -> dict[str, Any]:
 def _save(chart: Any, directory: Path, name: str) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{_PREFIX}-{name}.svg"
+    chart.add_xml_filter(_without_scripts)
     chart.render_to_file(str(path))
     return path
+
+
+def _without_scripts(root: Any) -> Any:
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if isinstance(child.tag, str) and child.tag.rpartition("}")[2] == "script":
+                parent.remove(child)
+    return root

@@ -22,7 +22,7 @@ from bench._samples import Sample, latencies
 PAUSE_S = 0.01
 
 # Requests in flight in a paced window. Past it they are not sent, and counted as failures.
-PACED_OUTSTANDING_MAX = 1024
+PACED_OUTSTANDING_MAX = 8192
 
 # How often a batch that was not processed in full is sent again.
 _FILL_ATTEMPTS_MAX = 50

@@ -47,6 +47,7 @@ def numbers(value: object) -> list[float]:
         ("map", ["--sizes", "10,1000"]),
         ("client-pool", ["--outstanding", "4", "--rounds", "1", "--window-s", "0.5"]),
         ("client-routers", ["--outstanding", "4", "--rounds", "1", "--window-s", "0.3"]),
+        ("echo-hop", ["--seconds", "0.2", "--rounds", "1", "--outstanding", "4"]),
         ("hops", ["--requests", "200", "--rounds", "1"]),
     ],
 )
@@ -139,5 +140,5 @@ def test_what_makes_no_sense_is_refused_before_anything_starts() -> None:
 def test_every_benchmark_is_tried_here_and_shown_to_readers() -> None:
     shown = (ROOT / "docs/performance.md").read_text()
     names = {path.stem.replace("_", "-") for path in (ROOT / "bench").glob("[!_]*.py")}
-    assert names == {"map", "client-pool", "client-routers", "data-plane", "hops"}
+    assert names == {"map", "client-pool", "client-routers", "data-plane", "echo-hop", "hops"}
     assert all(f"$ scripts/bench {name}\n" in shown for name in names)
