@@ -79,7 +79,10 @@ class Generator:
     def __enter__(self) -> Generator:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is not None:
+            # It may be in the middle of a window.
+            self.kill()
         self.close()
 
     @property
@@ -195,7 +198,7 @@ async def _carry_out(
 def _reason(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    if isinstance(error, RuntimeError | OSError | ValueError):
+    if isinstance(error, RuntimeError | OSError | ValueError | psutil.Error):
         return str(error)
     return "".join(traceback.format_exception(error))
 

@@ -103,6 +103,8 @@ def run(
         raise typer.BadParameter(str(error)) from error
     results = Results(plots)
     try:
+        if plots is not None:
+            plots.mkdir(parents=True, exist_ok=True)
         if sweep:
             results.swept(curves.sweep(load, plan(_SWEEP_KINDS), _say))
         if growth:
