@@ -21,10 +21,10 @@ from wire.rpc import MESSAGE_BYTES_MAX
 if TYPE_CHECKING:
     from wire.http2.client import Http2Transport
 
-_DATA_HEAD: Final = h2.DATA_HEAD
+_unpack_data: Final = h2.DATA_HEAD.unpack_from
 _HEAD: Final = h2.FRAME_HEAD.unpack_from
 _pack_head: Final = h2.FRAME_HEAD.pack
-_pack_data: Final = _DATA_HEAD.pack
+_pack_data: Final = h2.DATA_HEAD.pack
 
 # How a status of HTTP reads in gRPC, where a proxy or a web server answered instead (the gRPC
 # document "HTTP to gRPC status code mapping").
@@ -198,20 +198,22 @@ class ClientConnection(Connection):
 
     # --- Replies ---------------------------------------------------------------------------------
 
-    def on_headers(self, buf: bytes, start: int, end: int, flags: int, stream: int) -> int:
+    def on_headers(
+        self, buf: bytes, start: int, end: int, size: int, flags: int, stream: int
+    ) -> int:
         known = self._known.young
-        if self.reader.stateless and len(buf) - end >= 23:
+        if self.reader.stateless and size - end >= 23:
             head = known.get(buf[start:end])
             if head is not None and head.plain_start:
-                word, data_flags, data_stream, compressed, size = _DATA_HEAD.unpack_from(buf, end)
-                after: int = end + 14 + size
+                word, data_flags, data_stream, compressed, length = _unpack_data(buf, end)
+                after: int = end + 14 + length
                 if (
-                    word == size + 5 << 8
+                    word == length + 5 << 8
                     and not data_flags
                     and data_stream == stream
                     and not compressed
-                    and len(buf) >= after + 9
-                    and size <= h2.FRAME_BYTES_DEFAULT - 5
+                    and size >= after + 9
+                    and length <= h2.FRAME_BYTES_DEFAULT - 5
                 ):
                     word, end_flags, end_stream = _HEAD(buf, after)
                     stop: int = after + 9 + (word >> 8)
@@ -219,12 +221,12 @@ class ClientConnection(Connection):
                         word & 0xFF == h2.HEADERS
                         and end_flags == 5
                         and end_stream == stream
-                        and stop <= len(buf)
+                        and stop <= size
                         and (tail := known.get(buf[after + 9 : stop])) is not None
                         and tail.plain_end
                         and (call := self.calls.pop(stream, None)) is not None
                     ):
-                        self.receiving.consumed += size + 5
+                        self.receiving.consumed += length + 5
                         sending = self.sending
                         if sending.credit or sending.blocked:
                             sending.drop(stream)

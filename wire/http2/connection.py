@@ -81,6 +81,8 @@ class Connection(asyncio.Protocol):
         self._block_head = (0, 0)
         self._paused = False
         self._opened_at = loop.time()
+        # When the bytes now being read came.
+        self.read_at = self._opened_at
         self._counts = {"reset": 0, "ping": 0, "settings": 0, "empty": 0}
         self.heard = False
         self._quiet_ticks = 0
@@ -90,9 +92,12 @@ class Connection(asyncio.Protocol):
 
     # --- What the two sides define ---------------------------------------------------------------
 
-    def on_headers(self, buf: bytes, start: int, end: int, flags: int, stream: int) -> int:
-        """A HEADERS frame that is whole and plain (no padding, priority or continuation).
+    def on_headers(
+        self, buf: bytes, start: int, end: int, size: int, flags: int, stream: int
+    ) -> int:
+        """A HEADERS frame, buf[start:end], that is plain: no padding, priority or continuation.
 
+        size: of the buffer, where more frames may follow.
         Returns where reading goes on: after the frame, or after those that belong to it.
         """
         raise NotImplementedError
@@ -141,6 +146,7 @@ class Connection(asyncio.Protocol):
             return
         self.heard = True
         self.flushing = True
+        self.read_at = self.loop.time()
         try:
             self._rest = self._read(self._rest + data if self._rest else data)
         except ConnectionFault as fault:
@@ -168,7 +174,7 @@ class Connection(asyncio.Protocol):
                 return buf[start - 9 :]
             kind = word & 0xFF
             if kind == h2.HEADERS and flags == 4 and self.ready and not self._block:
-                at = self.on_headers(buf, start, at, flags, stream)
+                at = self.on_headers(buf, start, at, size, flags, stream)
             else:
                 self._on_frame(kind, flags, stream & h2.STREAM_ID_MAX, buf[start:at])
             if self.finished:

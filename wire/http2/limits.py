@@ -59,6 +59,9 @@ CACHED_BLOCK_BYTES_MAX: Final = 1024
 # Names of callers' own fields that are remembered as well formed, of one process.
 NAMES_MAX: Final = 256
 
+# Values of grpc-timeout that are remembered with their meaning, each way.
+TIMEOUTS_MAX: Final = 4096
+
 # --- Flow control and memory ---------------------------------------------------------------------
 
 # What a peer may send on one stream before it hears more: messages up to here need no reservation.

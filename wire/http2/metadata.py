@@ -23,7 +23,7 @@ from wire.http2.blocks import (
     literals,
 )
 from wire.http2.frames import ErrorCode, StreamFault
-from wire.http2.limits import NAMES_MAX
+from wire.http2.limits import CACHED_BLOCK_BYTES_MAX, NAMES_MAX, TIMEOUTS_MAX
 from wire.rpc import wire_status
 
 _CONTENT_TYPE: Final = b"application/grpc"
@@ -57,6 +57,8 @@ _RESERVED: Final = frozenset((b"te", b"content-type", b"grpc-timeout", b"grpc-en
 
 # Names of callers' own fields that were checked, as text.
 _USER_NAMES: Final[dict[bytes, str]] = {}
+# Values of grpc-timeout in seconds.
+_TIMEOUTS: Final[dict[bytes, float]] = {}
 
 
 @dataclass(slots=True)
@@ -64,7 +66,7 @@ class RequestHead:
     """What a request's field block says.
 
     metadata: text by name; binary values (names ending in -bin) are left out, as with grpcio.
-    fields: all fields, but for the pseudo-fields of a head whose start was known.
+    fields: all fields; None if they must be read again from the block.
     http_status: what a caller that does not speak gRPC is answered; 0 for one that does.
     fault: what a caller is answered that speaks it wrongly.
     """
@@ -72,13 +74,17 @@ class RequestHead:
     method: str = ""
     timeout_s: float = math.inf
     metadata: Mapping[str, str] = field(default_factory=dict)
-    fields: Sequence[Field] = ()
+    fields: Sequence[Field] | None = ()
+    block: bytes = b""
     http_status: int = 0
     fault: str = ""
 
     def user_fields(self) -> list[Field]:
         """The caller's own fields, but for its user-agent."""
-        return [part for part in self.fields if part[0] not in _RESERVED and part[0] not in _STEADY]
+        fields = self.fields
+        if fields is None:
+            fields = [part for part, _ in literals(self.block, 0) or ()]
+        return [part for part in fields if part[0] not in _RESERVED and part[0] not in _STEADY]
 
 
 class RequestHeads:
@@ -117,6 +123,9 @@ class RequestHeads:
         for length in self._lengths:
             start = starts.young.get(data[:length]) or starts.get(data[:length])
             if start is not None:
+                quick = _quickly_extended(start[1], data, length)
+                if quick is not None:
+                    return quick
                 rest = literals(data, length)
                 return None if rest is None else _extended(start[0], start[1], rest)
         return None
@@ -155,6 +164,42 @@ class RequestHeads:
         return head
 
 
+def _quickly_extended(start: RequestHead, data: bytes, at: int) -> RequestHead | None:
+    """A head whose steady start is known, where the rest is of the plainest kind; otherwise None.
+
+    That is: literals with short names that were checked before, and short values.
+    """
+    size = len(data)
+    timeout_s = start.timeout_s
+    metadata = dict(start.metadata)
+    try:
+        while at < size:
+            value_at = at + 2 + data[at + 1]
+            name = data[at + 2 : value_at]
+            length = data[value_at]
+            if data[at] or data[at + 1] >= 0x7F or length >= 0x7F:
+                return None
+            at = value_at + 1 + length
+            value = data[value_at + 1 : at]
+            text = _USER_NAMES.get(name)
+            if text is not None:
+                if _BAD_IN_VALUE(value) is not None:
+                    return None
+                if text[-4:] != "-bin":
+                    metadata[text] = value.decode("latin-1")
+            elif name == b"grpc-timeout" and value in _TIMEOUTS:
+                timeout_s = _TIMEOUTS[value]
+            else:
+                return None
+    except IndexError:
+        return None
+    if at != size or size > CACHED_BLOCK_BYTES_MAX:
+        return None
+    return RequestHead(
+        *(start.method, timeout_s, metadata, None, data, start.http_status, start.fault)
+    )
+
+
 def _extended(
     fields: list[Field], start: RequestHead, rest: Sequence[tuple[Field, int]]
 ) -> RequestHead:
@@ -166,6 +211,8 @@ def _extended(
         if text is None:
             if name == b"grpc-timeout" and (timeout := _TIMEOUT.fullmatch(value)) is not None:
                 timeout_s = int(timeout[1]) * _UNIT_S[timeout[2]]
+                if len(_TIMEOUTS) < TIMEOUTS_MAX:
+                    _TIMEOUTS[value] = timeout_s
                 continue
             if (
                 name in _STEADY
@@ -186,6 +233,7 @@ def _extended(
         timeout_s,
         metadata,
         [part for part, _ in rest],
+        b"",
         start.http_status,
         start.fault,
     )
@@ -376,8 +424,6 @@ class Timeouts:
     its own exact deadline.
     """
 
-    VALUES_MAX = 4096
-
     def __init__(self) -> None:
         self._fields: dict[int, bytes] = {}
 
@@ -397,7 +443,7 @@ class Timeouts:
             micros = (int(timeout_s * 10_000) + 1) * 100
         found = self._fields.get(micros)
         if found is None:
-            if len(self._fields) >= self.VALUES_MAX:
+            if len(self._fields) >= TIMEOUTS_MAX:
                 self._fields.clear()
             found = self._fields[micros] = literal(b"grpc-timeout", timeout_text(micros))
         return found

@@ -113,10 +113,12 @@ class Http2Server:
 
     async def stop(self, grace_s: float) -> None:
         """Refuses new calls, and ends those still under way after `grace_s`."""
-        assert self._listener is not None, "start first"
+        assert self._socket is not None, "bind first"
         self.stopping = True
         end = self.now() + grace_s
-        self._listener.close()
+        if self._listener is not None:
+            self._listener.close()
+        self._socket.close()
         for connection in list(self.connections):
             connection.drain()
         if self.in_flight and grace_s > 0:

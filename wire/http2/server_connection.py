@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from wire.http2.server import Http2Server
 
 
-_DATA_HEAD: Final = h2.DATA_HEAD
+_unpack_data: Final = h2.DATA_HEAD.unpack_from
 # What goes before and after the message of an answer.
 _START = h2.frame(h2.HEADERS, h2.END_HEADERS, 0, RESPONSE_BLOCK)
 _ANSWER_START: Final = struct.Struct(f">5sI{len(RESPONSE_BLOCK)}sIBIBI")
@@ -170,7 +170,9 @@ class ServerConnection(Connection):
 
     # --- Requests --------------------------------------------------------------------------------
 
-    def on_headers(self, buf: bytes, start: int, end: int, flags: int, stream: int) -> int:
+    def on_headers(
+        self, buf: bytes, start: int, end: int, size: int, flags: int, stream: int
+    ) -> int:
         server = self.server
         block = buf[start:end]
         head = server.heads.known.young.get(block)
@@ -183,24 +185,24 @@ class ServerConnection(Connection):
             self._on_frame(h2.HEADERS, flags, stream & h2.STREAM_ID_MAX, block)
             return end
         entry = server.methods.get(head.method)
-        if entry is not None and len(buf) - end >= _DATA_HEAD.size:
-            word, data_flags, data_stream, compressed, size = _DATA_HEAD.unpack_from(buf, end)
-            after: int = end + 14 + size
+        if entry is not None and size - end >= 14:
+            word, data_flags, data_stream, compressed, length = _unpack_data(buf, end)
+            after: int = end + 14 + length
             if (
-                word == size + 5 << 8
+                word == length + 5 << 8
                 and data_flags == 1
                 and data_stream == stream
                 and not compressed
-                and after <= len(buf)
+                and after <= size
                 and stream > self.last_id
                 and stream & 1
-                and size <= h2.FRAME_BYTES_DEFAULT - 5
+                and length <= h2.FRAME_BYTES_DEFAULT - 5
                 and len(self.calls) < STREAMS_MAX
                 and not self._draining
                 and self.sending.blocked_bytes <= BLOCKED_BYTES_HIGH
             ):
                 self.last_id = stream
-                self.receiving.consumed += size + 5
+                self.receiving.consumed += length + 5
                 self._run(entry, head, buf[end + 14 : after], stream)
                 return after
         self._begin(head, 0, stream & h2.STREAM_ID_MAX)
@@ -328,7 +330,7 @@ class ServerConnection(Connection):
         if timeout_s == math.inf:
             deadline = timeout_s
         else:
-            deadline = server.now() + timeout_s
+            deadline = self.read_at + timeout_s
             if deadline < server.expiry.next_at:
                 server.expiry.watch(deadline)
         call = ServerCall(self, stream, deadline)

@@ -492,6 +492,22 @@ def test_a_taken_port_is_refused_with_its_address() -> None:
     play(story)
 
 
+def test_a_server_that_never_started_gives_its_port_back() -> None:
+    """As when the core of a process cannot be built."""
+    if engine.server is GrpcServer:
+        pytest.skip("grpcio keeps the port for as long as the server object lives")
+
+    async def story(scene: Scene) -> None:
+        server = engine.server(scene.clock, Metrics())
+        address = server.bind("127.0.0.1:0")
+        await server.stop(0)
+        again = engine.server(scene.clock, Metrics())
+        assert again.bind(address) == address
+        await again.stop(0)
+
+    play(story)
+
+
 # --- What every gRPC tool expects ----------------------------------------------------------------
 
 
