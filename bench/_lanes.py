@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from bench._items import Op, Requests
+from keyplane.model.errors import Reason
 from wire.ports import Reply, Transport
 
 # Seconds a request may take. What takes longer is a failure.
 DEADLINE_S = 5.0
 
-# A failure in its own right: the connection ended before the answer.
-LOST = "CONNECTION_LOST"
+# Failures over HTTP, by the names that they have over gRPC.
+LOST = Reason.CONNECTION_LOST.name
+LATE = Reason.DEADLINE_EXCEEDED.name
 
 
 class Lane(Protocol):
@@ -91,6 +93,7 @@ class HttpLane(asyncio.Protocol):
         self._op = Op.GET
         self._number = 0
         self._busy = False
+        self._sent_at = 0.0
         self._received = b""
 
     async def connect(self, host: str, port: int) -> None:
@@ -103,6 +106,7 @@ class HttpLane(asyncio.Protocol):
         self._op = op
         self._number = number
         self._busy = True
+        self._sent_at = self._loop.time()
         self._transport.write(self._requests.encode(op, number))
 
     def close(self) -> None:
@@ -122,7 +126,8 @@ class HttpLane(asyncio.Protocol):
         self._received = b""
         if self._busy:
             self._busy = False
-            self.done(self._requests.fault(self._op, self._number, answer))
+            late = self._loop.time() - self._sent_at > DEADLINE_S
+            self.done(LATE if late else self._requests.fault(self._op, self._number, answer))
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
