@@ -10,38 +10,20 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from statistics import median
 from typing import Annotated, Any
 
-import grpc.aio
 import typer
 
+from bench._closed_loop import Round, closed_window, fresh_read, medians
 from bench._cluster import TEXT, small_cluster
 from keyplane import AsyncClient
-from keyplane.client.channels import channel_options, serialize
-from keyplane.client.config import ClientConfig
-from keyplane.client.core import GET
 from keyplane.cluster import Kind
-from keyplane.data.v1 import data_pb2 as data
-from keyplane.model.items import to_item
 
 TABLE = "pool-bench"
 KEY = {"id": "item"}
 ITEM = KEY | {"text": TEXT}
-
-Read = Callable[[], Awaitable[object]]
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """Requests per second, and latencies in milliseconds, of one window."""
-
-    per_second: float
-    p50_ms: float
-    p99_ms: float
 
 
 def run(
@@ -76,11 +58,11 @@ async def _compare(
             return await client.get_item(TABLE, KEY)
 
         for level in levels:
-            await _window(pooled, level, window_s / 2)
+            await closed_window(pooled, level, window_s / 2)
             pairs = [
                 (
-                    await _window(pooled, level, window_s),
-                    await _window(_fresh(router), level, window_s),
+                    await closed_window(pooled, level, window_s),
+                    await closed_window(fresh_read(router, TABLE, KEY), level, window_s),
                 )
                 for _ in range(rounds)
             ]
@@ -88,56 +70,14 @@ async def _compare(
     return results
 
 
-def _fresh(router: str) -> Read:
-    """Reads on a channel of its own that shares no connection with any other."""
-    options = [*channel_options(ClientConfig()), ("grpc.use_local_subchannel_pool", 1)]
-    request = data.GetItemRequest(table=TABLE, key=to_item(KEY))
-
-    async def read() -> object:
-        async with grpc.aio.insecure_channel(router, options=options) as channel:
-            method: Any = channel.unary_unary(GET.path, serialize, GET.response_type.FromString)
-            return await method(request, timeout=5.0)
-
-    return read
-
-
-async def _window(read: Read, outstanding: int, window_s: float) -> Round:
-    """A closed loop: each of `outstanding` workers reads again once it has its answer."""
-    latencies: list[float] = []
-    begun_at = time.perf_counter()
-    end_at = begun_at + window_s
-
-    async def work() -> None:
-        while (sent_at := time.perf_counter()) < end_at:
-            await read()
-            latencies.append(time.perf_counter() - sent_at)
-
-    await asyncio.gather(*(work() for _ in range(outstanding)))
-    elapsed_s = time.perf_counter() - begun_at
-    latencies.sort()
-    return Round(
-        len(latencies) / elapsed_s,
-        1000 * latencies[len(latencies) // 2],
-        1000 * latencies[len(latencies) * 99 // 100],
-    )
-
-
 def _summary(outstanding: int, pairs: Sequence[tuple[Round, Round]]) -> dict[str, Any]:
     pooled, fresh = zip(*pairs, strict=True)
     return {
         "outstanding": outstanding,
-        "pooled": _median(pooled),
-        "fresh_channel": _median(fresh),
+        "pooled": medians(pooled),
+        "fresh_channel": medians(fresh),
         "throughput_ratio": round(median(p.per_second / f.per_second for p, f in pairs), 1),
         "p50_ratio": round(median(f.p50_ms / p.p50_ms for p, f in pairs), 1),
-    }
-
-
-def _median(rounds: Sequence[Round]) -> dict[str, float]:
-    return {
-        "per_second": round(median(each.per_second for each in rounds)),
-        "p50_ms": round(median(each.p50_ms for each in rounds), 2),
-        "p99_ms": round(median(each.p99_ms for each in rounds), 2),
     }
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +46,8 @@ def numbers(value: object) -> list[float]:
     [
         ("map", ["--sizes", "10,1000"]),
         ("client-pool", ["--outstanding", "4", "--rounds", "1", "--window-s", "0.5"]),
+        ("client-routers", ["--outstanding", "4", "--rounds", "1", "--window-s", "0.3"]),
+        ("echo-hop", ["--seconds", "0.2", "--rounds", "1", "--outstanding", "4"]),
         ("hops", ["--requests", "200", "--rounds", "1"]),
     ],
 )
@@ -52,8 +57,88 @@ def test_a_short_run_measures_something(name: str, options: list[str]) -> None:
     assert all(number >= 0 for number in measured)
 
 
+TINY = ["--seconds", "0.3", "--rounds", "1", "--items", "500"]
+
+
+def test_the_data_plane_is_compared_on_both_transports(tmp_path: Path) -> None:
+    options = ["--systems", "keyplane,keyplane-grpcio,echo", "--outstanding", "1,32"]
+    result = run("data-plane", *TINY, *options, "--plots", str(tmp_path))
+    assert not result["failures"]
+    for name in ("get_rps", "put_rps", "get_p99_ms_at_32", "p50_us_at_1", "cpu_us_per_request"):
+        assert result[name] > 0
+    for name in ("ratio_get_vs_grpcio", "ratio_put_vs_grpcio"):
+        assert result[name] > 0
+    # Left out, and said so.
+    assert result["ratio_get_vs_dynalite"] is result["ratio_put_vs_dynalite"] is None
+    assert result["cpu_us_by_process"].keys() == {"router", "storage", "background", "generator"}
+    assert {(row["system"], row["kind"]) for row in result["table"]} == {
+        *(("keyplane", kind) for kind in ("get", "put", "90/10")),
+        *(("keyplane-grpcio", kind) for kind in ("get", "put", "90/10")),
+        ("echo", "echo"),
+    }
+    drawn = {path.name for path in tmp_path.iterdir()}
+    kinds = ("get", "put", "90-10")
+    assert drawn == {"data-plane-cpu.svg", *(f"data-plane-latency-{kind}.svg" for kind in kinds)}
+    assert all(b"<script" not in path.read_bytes() for path in tmp_path.iterdir())
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="there is no npm to fetch dynalite with")
+def test_dynalite_takes_part_where_it_can_be_had() -> None:
+    options = ["--systems", "dynalite", "--outstanding", "4", "--kinds", "get,put"]
+    result = run("data-plane", *TINY, *options)
+    if "dynalite" in result["skipped"]:
+        pytest.skip(result["skipped"]["dynalite"])
+    assert not result["failures"]
+    assert [row["kind"] for row in result["table"]] == ["get", "put"]
+    assert all(row["rps"] > 0 for row in result["table"])
+
+
+def test_load_rises_partitions_grow_and_time_passes() -> None:
+    modes = ["--sweep", "--growth", "--growth-partitions", "2,20", "--soak", "2"]
+    result = run("data-plane", *TINY, "--kinds", "90/10", *modes)
+    assert not result["failures"]
+    assert result["get_rps"] is None
+    assert [step["share"] for step in result["sweep"]["steps"]][-1] == 0.8
+    assert [list(each["cpu_us"]) for each in result["growth"]] == [["2", "20"]]
+    assert all(each["rss_bytes"]["router"] > 0 for each in result["soak"]["slices"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_benchmark_that_is_stopped_leaves_nothing_behind(number: signal.Signals) -> None:
+    command = [ROOT / "scripts/bench", "data-plane", "--systems", "echo,keyplane"]
+    options = [*TINY, "--seconds", "30", "--outstanding", "1"]
+    with subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True) as bench:
+        assert bench.stderr is not None
+        try:
+            for line in bench.stderr:
+                if line.startswith("keyplane: writing") and line.strip().endswith(": 500"):
+                    break
+            started = psutil.Process(bench.pid).children(recursive=True)
+            bench.send_signal(number)
+            bench.stderr.read()
+            assert bench.wait(60) != 0
+        finally:
+            bench.kill()
+    # The cluster's four, the echo server, and two generators.
+    assert len(started) >= 7
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert not alive
+
+
+def test_what_makes_no_sense_is_refused_before_anything_starts() -> None:
+    for options in (["--kinds", "scan"], ["--systems", "redis"], ["--outstanding", "0"]):
+        done = subprocess.run(
+            [ROOT / "scripts/bench", "data-plane", *options],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 2, done.stderr
+
+
 def test_every_benchmark_is_tried_here_and_shown_to_readers() -> None:
     shown = (ROOT / "docs/performance.md").read_text()
     names = {path.stem.replace("_", "-") for path in (ROOT / "bench").glob("[!_]*.py")}
-    assert names == {"map", "client-pool", "hops"}
+    assert names == {"map", "client-pool", "client-routers", "data-plane", "echo-hop", "hops"}
     assert all(f"$ scripts/bench {name}\n" in shown for name in names)

@@ -1,0 +1,203 @@
+"""Runs of Keyplane alone: latency as the load rises, with more partitions, and over time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import psutil
+
+from bench._load import Generator
+from bench._plan import Kind, Plan, warm_up_s
+from bench._samples import Latencies, Sample, total
+from bench._systems import Load, Say, System, keyplane_tables
+from bench._windows import Paced
+
+# Steps of a sweep, as shares of the most that a closed loop does.
+STEPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
+
+# How many requests in flight find that most.
+MAXIMUM_OUTSTANDING = 128
+
+# Of the most, under which a soak runs.
+SOAK_SHARE = 0.5
+
+_SLICES = 60
+_SLICE_S_MIN, _SLICE_S_MAX = 1.0, 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """share: of the maximum. offered, answered: requests per second. Latencies from due to done."""
+
+    kind: str
+    share: float
+    offered: float
+    answered: float
+    reads: Latencies
+    writes: Latencies
+    failures: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """maximum_per_second: of a closed loop, by kind."""
+
+    maximum_per_second: dict[str, float]
+    steps: list[Step]
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """cpu_us: router and storage node together, for each request, by number of partitions.
+
+    ratio: the last number of partitions to the first, the median over rounds.
+    """
+
+    kind: str
+    cpu_us: dict[int, float]
+    ratio: float
+    failures: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One part of a soak. at_s: its end. rss_bytes: resident memory by process, then."""
+
+    at_s: float
+    answered: float
+    p50_us: float
+    p99_us: float
+    p999_us: float
+    rss_bytes: dict[str, int]
+    failures: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Soak:
+    """rss_growth, p999_growth: medians of the last quarter to those of the second, from which on
+    caches are warm; 1.0 is flat."""
+
+    kind: str
+    offered: float
+    slices: list[Slice]
+    rss_growth: dict[str, float]
+    p999_growth: float
+
+
+def sweep(load: Load, plan: Plan, say: Say) -> Sweep:
+    """Paced load in STEPS, for each kind of the plan. Raises as `compare`."""
+    windows = len(plan.kinds) * (len(STEPS) + 1)
+    say(f"a sweep of {windows} windows: about {plan.takes_s(windows) / 60:.0f} minutes")
+    maximum: dict[str, float] = {}
+    steps = []
+    with keyplane_tables([load.partitions], load, say, precise=True) as (system,):
+        for kind in plan.kinds:
+            most = maximum[kind.name] = _maximum(system.generator, plan, kind, say)
+            for share in STEPS:
+                offered = share * most
+                sample = system.generator.run(_paced(offered, kind, plan.seconds))
+                steps.append(
+                    Step(
+                        kind.name, share, offered, sample.per_second,
+                        sample.reads, sample.writes, dict(sample.failures),
+                    )
+                )  # fmt: skip
+                say(f"{kind.name} at {share:.0%}: {sample}")
+    return Sweep(maximum, steps)
+
+
+def growth(load: Load, plan: Plan, partitions: Sequence[int], say: Say) -> list[Growth]:
+    """Processor time for each request with few partitions and with many. Raises as `compare`."""
+    windows = len(plan.kinds) * len(partitions) * plan.rounds
+    say(f"growth in {windows} windows: about {plan.takes_s(windows) / 60:.0f} minutes")
+    found = []
+    with keyplane_tables(partitions, load, say) as tables:
+        for kind in plan.kinds:
+            order = plan.closed(kind, MAXIMUM_OUTSTANDING)
+            samples: dict[int, list[Sample]] = {count: [] for count in partitions}
+            for _ in range(plan.rounds):
+                for count, table in zip(partitions, tables, strict=True):
+                    sample = table.generator.run(order)
+                    samples[count].append(sample)
+                    say(f"{kind.name}, {count:,} partitions: {sample}")
+            found.append(_growth(kind, samples))
+    return found
+
+
+def soak(load: Load, plan: Plan, seconds: float, say: Say) -> Soak:
+    """SOAK_SHARE of the maximum for so long, of the plan's first kind. Raises as `compare`."""
+    say(f"a soak of {seconds:.0f} s")
+    kind = plan.kinds[0]
+    slice_s = min(_SLICE_S_MAX, max(_SLICE_S_MIN, seconds / _SLICES))
+    slices: list[Slice] = []
+    with keyplane_tables([load.partitions], load, say, precise=True) as (system,):
+        offered = SOAK_SHARE * _maximum(system.generator, plan, kind, say)
+        begun_at = time.monotonic()
+        while (elapsed_s := time.monotonic() - begun_at) < seconds or not slices:
+            sample = system.generator.run(Paced(offered, kind.write_share, slice_s, 0.0))
+            slices.append(
+                Slice(
+                    elapsed_s + slice_s, sample.per_second, sample.every.p50_us,
+                    sample.every.p99_us, sample.every.p999_us, _rss(system), dict(sample.failures),
+                )
+            )  # fmt: skip
+            say(f"{elapsed_s + slice_s:,.0f} s: {sample}")
+    return Soak(kind.name, offered, slices, *_soak_growth(slices))
+
+
+def failures_of(parts: Sequence[Step | Slice | Growth]) -> int:
+    return sum(sum(part.failures.values()) for part in parts)
+
+
+def _maximum(generator: Generator, plan: Plan, kind: Kind, say: Say) -> float:
+    sample = generator.run(plan.closed(kind, MAXIMUM_OUTSTANDING))
+    say(f"{kind.name}, closed loop: {sample}")
+    # At least one, so that there is something to pace where nothing was answered.
+    return max(1.0, sample.per_second)
+
+
+def _paced(per_second: float, kind: Kind, seconds: float) -> Paced:
+    return Paced(per_second, kind.write_share, seconds, warm_up_s(seconds))
+
+
+def _growth(kind: Kind, samples: dict[int, list[Sample]]) -> Growth:
+    by_round = {count: [_served_us(each) for each in found] for count, found in samples.items()}
+    first, last = min(by_round), max(by_round)
+    return Growth(
+        kind.name,
+        {count: median(found) for count, found in by_round.items()},
+        median(
+            late / early if early else 0.0
+            for early, late in zip(by_round[first], by_round[last], strict=True)
+        ),
+        total(sample.failures for found in samples.values() for sample in found),
+    )
+
+
+def _served_us(sample: Sample) -> float:
+    """What router and storage node took for each request; 0 if none was answered."""
+    cpu_us = sample.cpu_us()
+    return cpu_us["router"] + cpu_us["storage"] if sample.every.count else 0.0
+
+
+def _soak_growth(slices: Sequence[Slice]) -> tuple[dict[str, float], float]:
+    quarter = max(1, len(slices) // 4)
+    early, late = slices[quarter : 2 * quarter] or slices[:1], slices[-quarter:]
+    rss = {
+        name: median(each.rss_bytes[name] for each in late)
+        / median(each.rss_bytes[name] for each in early)
+        for name in slices[0].rss_bytes
+    }
+    before = median(each.p999_us for each in early)
+    after = median(each.p999_us for each in late)
+    return rss, after / before if before else 0.0
+
+
+def _rss(system: System) -> dict[str, int]:
+    return {
+        name: sum(psutil.Process(pid).memory_info().rss for pid in pids)
+        for name, pids in system.processes.items()
+    }
