@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError
-from keyplane.model.items import validate_item
+from keyplane.model.items import check_item
 from keyplane.storage.v1 import storage_pb2 as storage
 from router.context import RouterContext
 from router.exchange import Exchange
@@ -34,10 +34,12 @@ def get_item(context: RouterContext, exchange: Exchange, request: data.GetItemRe
 
 def put_item(context: RouterContext, exchange: Exchange, request: data.PutItemRequest) -> None:
     def operation(known: KnownTable) -> Operation:
-        validate_item(request.item)
+        item = request.item
+        encoded = item.SerializeToString()
+        check_item(item, len(encoded))
         return Write(
-            *place(known, request.item),
-            request.item.SerializeToString(),
+            *place(known, item),
+            encoded,
             write_condition(request),
             write_token(context, request),
         )

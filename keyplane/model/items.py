@@ -27,6 +27,9 @@ _NULL_BYTES = 1
 _CONTAINER_BYTES = 3
 _ELEMENT_BYTES = 1
 
+# Kinds of values that are never refused, but for the size of the item.
+_ALWAYS_VALID = frozenset(("s", "b", "bool"))
+
 
 def item_size(item: data.Item) -> int:
     """Size in bytes as DynamoDB counts it, names included. Raises as `validate_item`, but for the
@@ -53,9 +56,24 @@ def validate_item(item: data.Item) -> int:
     return size
 
 
+def check_item(item: data.Item, encoded_bytes: int) -> None:
+    """As `validate_item` without the size, which most items are far too small to be refused for.
+
+    encoded_bytes: of the serialized item, which is never less than the size.
+    """
+    if encoded_bytes > ITEM_BYTES_MAX:
+        validate_item(item)
+        return
+    for name, value in item.attributes.items():
+        if not name:
+            raise _unnamed()
+        if value.WhichOneof("value") not in _ALWAYS_VALID:
+            _value_size(name, value, 0)
+
+
 def _name_size(name: str) -> int:
     if not name:
-        raise _invalid("an attribute needs a name")
+        raise _unnamed()
     return len(name.encode())
 
 
@@ -236,6 +254,10 @@ def _number(text: str) -> int | Decimal:
     """Raises KeyplaneError(INVALID_ARGUMENT) on text that is no number."""
     plain = str(parse_number(text))
     return Decimal(plain) if "." in plain else int(plain)
+
+
+def _unnamed() -> KeyplaneError:
+    return _invalid("an attribute needs a name")
 
 
 def _invalid(message: str) -> KeyplaneError:

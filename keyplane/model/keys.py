@@ -81,14 +81,15 @@ def encode_key(
     Raises KeyplaneError: MISSING_KEY, WRONG_KEY_TYPE, or INVALID_ARGUMENT for a value that is
     empty, too long or no valid number, and for attributes that `exact` does not allow.
     """
-    if schema.partition not in attributes:
+    value = attributes.get(schema.partition)
+    if value is None:
         raise _missing(schema.partition)
-    partition = encode_partition_key(schema, attributes[schema.partition])
-    encoded = partition
+    partition = encoded = encode_partition_key(schema, value)
     if schema.sort is not None:
-        if schema.sort not in attributes:
+        value = attributes.get(schema.sort)
+        if value is None:
             raise _missing(schema.sort)
-        encoded = partition + _encode_sort_key(schema, attributes[schema.sort])
+        encoded = partition + _encode_sort_key(schema, value)
     if exact and len(attributes) != (1 if schema.sort is None else 2):
         extra = sorted(set(attributes) - {schema.partition, schema.sort})
         raise _invalid(f"a key has no attribute {extra[0]!r}; give only the key attributes")
