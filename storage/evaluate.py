@@ -32,7 +32,8 @@ def check_write(op: pb.WriteOp) -> bytes:
 
     Raises KeyplaneError: MALFORMED_REQUEST or ITEM_TOO_LARGE.
     """
-    if op.WhichOneof("action") is None or (op.HasField("delete") and not op.delete):
+    action = op.WhichOneof("action")
+    if action is None or (action == "delete" and not op.delete):
         raise KeyplaneError(Reason.MALFORMED_REQUEST, "a write is a put or a delete")
     if len(op.put) > PUT_BYTES_MAX:
         raise KeyplaneError(
@@ -40,11 +41,13 @@ def check_write(op: pb.WriteOp) -> bytes:
         )
     if not op.HasField("token"):
         return b""
-    if len(op.token.client_id) != CLIENT_ID_BYTES:
+    token = op.token
+    client_id = token.client_id
+    if len(client_id) != CLIENT_ID_BYTES:
         raise KeyplaneError(
             Reason.MALFORMED_REQUEST, f"a token's client_id has {CLIENT_ID_BYTES} bytes"
         )
-    return join_token(op.token.client_id, op.token.sequence)
+    return join_token(client_id, token.sequence)
 
 
 def recall(

@@ -108,15 +108,19 @@ class Executor:
         reply: ReplyFn,
     ) -> None:
         is_batch = kind == "batch_write"
-        operations = message.batch_write.writes if is_batch else (message.write,)
-        _check_count(operations, BATCH_WRITE_ITEMS_MAX)
+        if is_batch:
+            operations: Sequence[pb.WriteOp] = message.batch_write.writes
+            _check_count(operations, BATCH_WRITE_ITEMS_MAX)
+        else:
+            operations = (message.write,)
         table_id = shard.partition.table_id
         hashes, keys, tokens, data_bytes = [], [], [], 0
         for operation in operations:
             key = operation.key
             reads.check_key(shard, key)
-            hashes.append(key.hash)
-            keys.append(item_key(table_id, key.hash, key.encoded))
+            key_hash = key.hash
+            hashes.append(key_hash)
+            keys.append(item_key(table_id, key_hash, key.encoded))
             tokens.append(check_write(operation))
             data_bytes += len(operation.put) + HEADER_BYTES
         write = Write(
