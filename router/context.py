@@ -71,6 +71,11 @@ class RouterContext:
         A KeyplaneError that `then` raises is the caller's to handle if the table is known already,
         and else becomes the answer.
         """
+        known = self.tables.get(name)
+        if known is not None:
+            self.touch(name)
+            then(known)
+            return
 
         def found(known: KnownTable | KeyplaneError) -> None:
             if isinstance(known, KeyplaneError):
@@ -81,13 +86,8 @@ class RouterContext:
             except KeyplaneError as error:
                 exchange.fail(error)
 
-        known = self.tables.get(name)
-        if known is not None:
-            self.touch(name)
-            then(known)
-        else:
-            validate_table_name(name)
-            self.search.table(name, exchange.deadline, found)
+        validate_table_name(name)
+        self.search.table(name, exchange.deadline, found)
 
     def with_tables(
         self,
