@@ -2,7 +2,8 @@
 
 They stream, they are rarely called, and grpcio's are the ones every tool is tested against. So
 calls of their methods are handed, message by message, to a grpcio server of this process on a Unix
-socket in a directory that nobody else may enter.
+socket. Its name is abstract, so that a process that is killed leaves no file behind; whoever finds
+it is served what the engine's port serves everybody.
 """
 
 from __future__ import annotations
@@ -10,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import shutil
-import tempfile
+import secrets
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -50,7 +50,6 @@ class Bridge:
         self._introspection = introspection
         self._loopback = loopback
         self._services = frozenset(introspection.names(loopback))
-        self._directory = ""
         self._server: grpc.aio.Server | None = None
         self.channel: grpc.aio.Channel | None = None
         self.streams: set[BridgedStream] = set()
@@ -60,16 +59,15 @@ class Bridge:
         return rest.partition("/")[0] in self._services
 
     async def start(self) -> None:
-        self._directory = tempfile.mkdtemp(prefix="keyplane-")
-        path = f"unix:{self._directory}/grpc"
+        name = f"unix-abstract:keyplane-{secrets.token_hex(16)}"
         server = self._server = grpc.aio.server(
             options=(("grpc.enable_channelz", int(self._loopback)),)
         )
         self._introspection.add_to(server, self._loopback)
-        server.add_insecure_port(path)
+        server.add_insecure_port(name)
         await self._introspection.announce()
         await server.start()
-        self.channel = grpc.aio.insecure_channel(path, options=(("grpc.enable_http_proxy", 0),))
+        self.channel = grpc.aio.insecure_channel(name, options=(("grpc.enable_http_proxy", 0),))
 
     async def stop(self) -> None:
         if self._server is None:
@@ -83,7 +81,6 @@ class Bridge:
             await self.channel.close()
         await self._server.stop(0)
         self._server = None
-        shutil.rmtree(self._directory, ignore_errors=True)
 
     def open(
         self, connection: ServerConnection, stream: int, head: RequestHead
