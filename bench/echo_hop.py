@@ -9,28 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from multiprocessing.connection import Connection
 from statistics import median
-from typing import Annotated, Any
+from typing import Annotated
 
 import psutil
 import typer
 
-from wire.grpcio import GrpcServer, GrpcTransport
-from wire.http2.client import Http2Transport
-from wire.http2.server import Http2Server
+from bench._echo import echo_server
+from bench._items import ECHO_METHOD
 from wire.loop import LoopClock
-from wire.metrics import Metrics
-from wire.ports import Reply, ReplyFn, Request
-
-METHOD = "/bench.Echo/Echo"
-
-SERVERS: dict[str, Any] = {"http2": Http2Server, "grpcio": GrpcServer}
-CLIENTS: dict[str, Any] = {"http2": Http2Transport, "grpcio": GrpcTransport}
+from wire.ports import Reply
+from wire.transports import TransportKind, make_transport
 
 # What the metadata of a call does.
 PLAIN, DEADLINE, TRACE = "no deadline", "deadline", "deadline and trace"
@@ -63,7 +55,7 @@ def run(
     """Calls a second and processor time of a call, at both ends of one hop."""
     counts = [int(each) for each in outstanding.split(",")]
     results = []
-    for engine in engines.split(","):
+    for engine in map(TransportKind, engines.split(",")):
         for metadata in (PLAIN, DEADLINE, TRACE):
             for count in counts:
                 found = [_round(engine, metadata, count, seconds, size) for _ in range(rounds)]
@@ -88,38 +80,11 @@ def _medians(results: list[Result]) -> Result:
     return Result(first.engine, first.outstanding, first.metadata, **middle)
 
 
-def _round(engine: str, metadata: str, outstanding: int, seconds: float, size: int) -> Result:
-    here, there = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(
-        target=_serve, args=(engine, there), daemon=True
-    )
-    server.start()
-    address = here.recv()
-    try:
-        return asyncio.run(
-            _load(engine, address, server.pid or 0, metadata, outstanding, seconds, size)
-        )
-    finally:
-        here.send("stop")
-        server.join()
-
-
-def _serve(engine: str, pipe: Connection) -> None:
-    async def serve() -> None:
-        loop = asyncio.get_running_loop()
-        server = SERVERS[engine](LoopClock(loop), Metrics())
-        server.register(METHOD, _echo)
-        address = server.bind("127.0.0.1:0")
-        await server.start()
-        pipe.send(address)
-        await loop.run_in_executor(None, pipe.recv)
-        await server.stop(0)
-
-    asyncio.run(serve())
-
-
-def _echo(request: Request, reply: ReplyFn) -> None:
-    reply(Reply(request.payload))
+def _round(
+    engine: TransportKind, metadata: str, outstanding: int, seconds: float, size: int
+) -> Result:
+    with echo_server(engine) as (address, pid):
+        return asyncio.run(_load(engine, address, pid, metadata, outstanding, seconds, size))
 
 
 def _traces() -> Iterator[tuple[tuple[str, str]]]:
@@ -131,7 +96,7 @@ def _traces() -> Iterator[tuple[tuple[str, str]]]:
 
 
 async def _load(
-    engine: str,
+    engine: TransportKind,
     address: str,
     pid: int,
     metadata: str,
@@ -141,7 +106,7 @@ async def _load(
 ) -> Result:
     loop = asyncio.get_running_loop()
     clock = LoopClock(loop)
-    transport = CLIENTS[engine](clock)
+    transport = make_transport(engine, clock)
     payload = b"x" * size
     traces = _traces()
     waits: list[float] = []
@@ -169,7 +134,7 @@ async def _load(
             elif not open_calls and not done.done():
                 done.set_result(None)
 
-        transport.call(address, METHOD, payload, deadline, ended, headers)
+        transport.call(address, ECHO_METHOD, payload, deadline, ended, headers)
 
     for _ in range(outstanding):
         start()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError, Reason
-from keyplane.model.items import validate_item
+from keyplane.model.items import check_item
 from keyplane.model.limits import BATCH_WRITE_ITEMS_MAX
 from keyplane.storage.v1 import storage_pb2 as storage
 from router.batch import check_count, check_distinct, misfit, send_part
@@ -75,9 +75,10 @@ def _write_op(
     """Raises KeyplaneError as PutItem and DeleteItem would."""
     match write.WhichOneof("write"):
         case "put":
-            validate_item(write.put)
+            put = write.put.SerializeToString()
+            check_item(write.put, len(put))
             key = item_key(known, write.put)
-            return storage.WriteOp(key=key, put=write.put.SerializeToString(), token=token)
+            return storage.WriteOp(key=key, put=put, token=token)
         case "delete":
             key = item_key(known, write.delete, exact=True)
             return storage.WriteOp(key=key, delete=True, token=token)

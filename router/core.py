@@ -212,7 +212,7 @@ class RouterCore:
         """What storage nodes have told of is read in MemDS too: else nobody ever says that it has
         been deleted.
         """
-        self._reader.follow_tables(table.name for table in self._tables.all())
+        self._reader.follow_tables(self._tables.names())
         self._reader.follow_nodes(node.node_id for node in self._nodes.all())
 
     # --- requests -------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ class PartitionCall:
 
     def _send(self) -> None:
         context = self._context
-        found = self.table.routes.lookup(self.operation.key_hash)
+        found = self.table.lookup(self.operation.key_hash)
         address = None if found is None else context.nodes.address(found.partition.leader)
         if found is None or address is None:
             error = self._no_route(found.partition if found is not None else None)

@@ -72,6 +72,9 @@ class Tables:
     def all(self) -> list[KnownTable]:
         return [self._tables[name] for name in sorted(self._tables)]
 
+    def names(self) -> Iterable[str]:
+        return self._tables.keys()
+
     def adopt(self, routes: RouteTable) -> None:
         """Starts from a snapshot's routes of a table. Raises KeyplaneError(INVALID_ARGUMENT)."""
         self._tables[routes.table.name] = KnownTable(routes)

@@ -223,15 +223,12 @@ class Operator:
             self._moved = None
             self._ask_move(table, moved, came_from)
             return
-        partition = self._choose_busy(action.first)
-        if partition is not None:
-            nodes = self._world.topology.storage_names()
-            others = [name for name in nodes if name != partition.leader]
-            if others:
-                target = others[int(action.second * 1_000_000) % len(others)]
-                table = self._table(partition)
-                self._moved = (table, partition, partition.leader)
-                self._ask_move(table, partition, target)
+        chosen = self._choose_move(action)
+        if chosen is not None:
+            partition, target = chosen
+            table = self._table(partition)
+            self._moved = (table, partition, partition.leader)
+            self._ask_move(table, partition, target)
 
     def _ask_move(
         self,
@@ -272,20 +269,16 @@ class Operator:
             if action.second > _REGRETTED_TWICE:
                 self._ask_cancel(operation_id)
 
-        drawn = int(action.second * 1_000_000)
-        if drawn % 2:
+        if _digits(action.second) % 2:
             left = self._choose(action.first)
             right = self._after(left)
             if left is not None and right is not None:
                 self._ask_merge(left, right, taken)
             return
-        partition = self._choose_busy(action.first)
-        if partition is not None:
-            names = self._world.topology.storage_names()
-            others = [name for name in names if name != partition.leader]
-            if others:
-                target = others[drawn % len(others)]
-                self._ask_move(self._table(partition), partition, target, taken)
+        chosen = self._choose_move(action)
+        if chosen is not None:
+            partition, target = chosen
+            self._ask_move(self._table(partition), partition, target, taken)
 
     def _ask_cancel(self, operation_id: str) -> None:
         self.ask("CancelOperation", pb.CancelOperationRequest(operation_id=operation_id))
@@ -310,6 +303,15 @@ class Operator:
             for partition in map.partitions()
         ]
         return partitions[int(number * len(partitions))] if partitions else None
+
+    def _choose_move(self, action: Action) -> tuple[Partition, str] | None:
+        """A partition, and another node than its own."""
+        partition = self._choose_busy(action.first)
+        nodes = self._world.topology.storage_names()
+        others = [name for name in nodes if partition is not None and name != partition.leader]
+        if partition is None or not others:
+            return None
+        return partition, others[_digits(action.second) % len(others)]
 
     def _choose_busy(self, number: float) -> Partition | None:
         """As `_choose` among all, half of the time; else the one with the most requests, which is
@@ -341,3 +343,8 @@ class Operator:
     def _request_id(self) -> str:
         self._requests += 1
         return f"operator-{self._requests}"
+
+
+def _digits(number: float) -> int:
+    """The first six decimals of a number of [0, 1), for choices beside the one that it makes."""
+    return int(number * 1_000_000)

@@ -12,7 +12,7 @@ from wire.http2.blocks import TwoGenerations
 from wire.http2.connection import OPENING, Connection
 from wire.http2.frames import ConnectionFault, ErrorCode, StreamFault
 from wire.http2.inbound import Inbound, TooLarge
-from wire.http2.limits import PUSH_PARTS, STREAM_ID_LAST
+from wire.http2.limits import STREAM_ID_LAST
 from wire.http2.metadata import ResponseHead, response_head
 from wire.http2.tls import speaks_http2
 from wire.ports import Reply, ReplyFn
@@ -190,11 +190,7 @@ class ClientConnection(Connection):
             block = sending.lead(block)
             self.out.append(h2.headers_frames(stream, block, 0, sending.frame_bytes))
             sending.queue(stream, h2.MESSAGE_HEAD.pack(0, size) + payload, b"", True)
-        if len(self.out) >= PUSH_PARTS:
-            self.push()
-        elif not self.flushing:
-            self.flushing = True
-            self.loop.call_soon(self.flush)
+        self.call_written()
         if stream >= STREAM_ID_LAST:
             self._leave()
 

@@ -25,6 +25,7 @@ from wire.http2.limits import (
     HEADER_LIST_BYTES_MAX,
     PING_AFTER_TICKS,
     PINGS_FREE,
+    PUSH_PARTS,
     RESETS_FREE,
     SETTINGS_FREE,
     STALLED_TICKS_MAX,
@@ -383,16 +384,18 @@ class Connection(asyncio.Protocol):
             self.flushing = True
             self.loop.call_soon(self.flush)
 
-    def push(self) -> None:
-        """Hands over what has collected although the tick goes on, so that the peer can begin.
-
-        Without it two processes take turns: each waits for a whole batch of the other.
+    def call_written(self) -> None:
+        """A call or an answer has been added to `out`. It leaves with the tick; but when many have
+        collected they leave at once, so that the peer can begin. Else two processes take turns,
+        each waiting for a whole batch of the other.
         """
-        if self._paused or self.finished:
-            self.schedule_flush()
-        else:
-            self.transport.write(b"".join(self.out))
-            self.out.clear()
+        out = self.out
+        if len(out) >= PUSH_PARTS and not self._paused and not self.finished:
+            self.transport.write(b"".join(out))
+            out.clear()
+        elif not self.flushing:
+            self.flushing = True
+            self.loop.call_soon(self.flush)
 
     def flush(self) -> None:
         """Hands all that has collected to the socket, in one piece."""

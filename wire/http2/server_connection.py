@@ -15,7 +15,7 @@ from wire.http2.connection import OPENING, Connection
 from wire.http2.frames import ConnectionFault, ErrorCode, StreamFault
 from wire.http2.greeting import NotHttp2, check_preface
 from wire.http2.inbound import Inbound, TooLarge
-from wire.http2.limits import BLOCKED_BYTES_HIGH, CONNECTIONS_MAX, PUSH_PARTS, STREAMS_MAX
+from wire.http2.limits import BLOCKED_BYTES_HIGH, CONNECTIONS_MAX, STREAMS_MAX
 from wire.http2.metadata import (
     COMPRESSIONS,
     RESPONSE_BLOCK,
@@ -85,11 +85,7 @@ class ServerCall:
             _pack_end(_END_HEAD, stream, TRAILERS_OK),
         )
         connection.server.call_ended()
-        if len(connection.out) >= PUSH_PARTS:
-            connection.push()
-        elif not connection.flushing:
-            connection.flushing = True
-            connection.loop.call_soon(connection.flush)
+        connection.call_written()
 
     def _reply_in_pieces(self, payload: bytes) -> None:
         if len(payload) > MESSAGE_BYTES_MAX:
