@@ -8,7 +8,7 @@ import itertools
 from typing import Any, cast
 
 from hpack import Encoder
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from raw_http2 import message, request_block
 
@@ -241,6 +241,16 @@ NOISE = st.lists(st.one_of(SANE, FRAMES.map(lambda each: h2.frame(*each)), st.bi
 
 @settings(deadline=None, max_examples=150)
 @given(NOISE, st.booleans(), st.lists(st.integers(0, 5000), max_size=10))
+# An answer that waits for its turn, and a fault in the same piece: the answer goes first.
+@example(
+    [
+        h2.frame(h2.HEADERS, h2.END_HEADERS, 1, request_block("/T/Echo")),
+        h2.frame(h2.DATA, h2.END_STREAM, 1, message(b"x")),
+        h2.frame(h2.DATA, 0, 0, b""),
+    ],
+    True,
+    [],
+)
 def test_no_bytes_crash_a_server_and_a_closed_connection_said_why(
     noise: list[bytes], greet: bool, cuts: list[int]
 ) -> None:

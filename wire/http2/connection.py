@@ -343,7 +343,8 @@ class Connection(asyncio.Protocol):
         self.shut(fault.code, fault.message)
 
     def shut(self, code: ErrorCode, message: str) -> None:
-        """Says GOAWAY and closes; what was answered before still goes out."""
+        """Says GOAWAY and closes; what was answered before goes out before it."""
+        self.flush()
         if self.finished:
             return
         self.say_goaway(code, message)
