@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection
 
 from bench._items import ECHO_METHOD
+from bench._spawn import spawn
 from wire.loop import LoopClock
 from wire.metrics import Metrics
 from wire.ports import Reply, ReplyFn, Request
@@ -22,10 +23,8 @@ _STOP_S = 5.0
 @contextmanager
 def echo_server(transport: TransportKind) -> Iterator[tuple[str, int]]:
     """Its address on loopback and its process id. Raises RuntimeError if it does not start."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_main, args=(theirs, transport), daemon=True)
-    process.start()
+    ours, theirs = multiprocessing.Pipe()
+    process = spawn(__name__, theirs, transport)
     theirs.close()
     try:
         try:
@@ -44,7 +43,7 @@ def echo_server(transport: TransportKind) -> Iterator[tuple[str, int]]:
             process.join()
 
 
-def _main(connection: Connection, transport: TransportKind) -> None:
+def main(connection: Connection, transport: TransportKind) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     asyncio.run(_serve(connection, transport))
 

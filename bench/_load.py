@@ -19,6 +19,7 @@ import psutil
 from bench._items import DynamoRequests, EchoRequests, KeyplaneRequests
 from bench._lanes import DEADLINE_S, GrpcLane, HttpLane, Lane
 from bench._samples import Sample
+from bench._spawn import spawn
 from bench._windows import (
     PACED_OUTSTANDING_MAX,
     Closed,
@@ -70,10 +71,8 @@ class Generator:
     """One load generator for one target. Connections are kept from window to window."""
 
     def __init__(self, target: Target) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_main, args=(theirs, target), daemon=True)
-        self._process.start()
+        self._connection, theirs = multiprocessing.Pipe()
+        self._process = spawn(__name__, theirs, target)
         theirs.close()
 
     def __enter__(self) -> Generator:
@@ -134,7 +133,7 @@ class Generator:
         return answer
 
 
-def _main(connection: Connection, target: Target) -> None:
+def main(connection: Connection, target: Target) -> None:
     # Ctrl-C is for the benchmark, which closes the pipe.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

@@ -14,6 +14,7 @@ from keyplane.route.v1 import route_pb2 as route
 from router.config import RouterConfig
 from router.exchange import Exchange
 from router.nodes import StorageNodes
+from router.operation import token_name
 from router.search import Search
 from router.tables import KnownTable, Tables, read_partitions
 from wire.metrics import Metrics
@@ -43,6 +44,10 @@ class Tokens:
     def __init__(self, rng: Rng) -> None:
         self._client_id = rng.getrandbits(8 * CLIENT_ID_BYTES).to_bytes(CLIENT_ID_BYTES)
         self._sequence = count(1)
+
+    def next_name(self) -> bytes:
+        """As `token_name`."""
+        return token_name(self._client_id, next(self._sequence))
 
     def next(self) -> data.WriteToken:
         return data.WriteToken(client_id=self._client_id, sequence=next(self._sequence))
@@ -75,8 +80,12 @@ class RouterContext:
         if known is not None:
             self.touch(name)
             then(known)
-            return
+        else:
+            self._find_table(exchange, name, then)
 
+    def _find_table(
+        self, exchange: Exchange, name: str, then: Callable[[KnownTable], None]
+    ) -> None:
         def found(known: KnownTable | KeyplaneError) -> None:
             if isinstance(known, KeyplaneError):
                 exchange.fail(known)

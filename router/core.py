@@ -8,9 +8,9 @@ request and say who serves it now, from its own snapshot, and from asking the st
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias, TypeVar
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from cache.config import ReaderConfig
 from cache.listener import LookupResult
@@ -18,7 +18,7 @@ from cache.partition_map import PartitionMap
 from cache.reader import MapReader
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.data.v1 import data_pb2 as data
-from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.errors import KeyplaneError
 from keyplane.model.partition import Partition
 from keyplane.model.retry import RetryBudget
 from keyplane.route.v1 import route_pb2 as route
@@ -30,6 +30,7 @@ from router.exchange import Desk, Exchange
 from router.explain import RouteService
 from router.nodes import StorageNodes
 from router.pages import query, scan
+from router.parse import read_request
 from router.search import Search
 from router.single import delete_item, get_item, put_item
 from router.snapshots import SnapshotKeeper
@@ -39,6 +40,7 @@ from wire.metrics import Metrics
 from wire.ports import (
     Clock,
     Disk,
+    Handler,
     MemdsNode,
     MemdsOutcome,
     ReplyFn,
@@ -51,7 +53,8 @@ from wire.ports import (
 DATA_SERVICE = "keyplane.data.v1.DataService"
 ROUTE_SERVICE = "keyplane.route.v1.RouteService"
 
-_Handle: TypeAlias = Callable[[RouterContext, Exchange, Any], None]
+_M = TypeVar("_M", bound=Message)
+_Handle: TypeAlias = Callable[[RouterContext, Exchange, bytes], None]
 
 
 class RouterCore:
@@ -219,37 +222,41 @@ class RouterCore:
 
     def _register(self, server: Server) -> None:
         service = RouteService(self._context, self._reader)
-        handlers: dict[str, tuple[type[Message], _Handle]] = {
-            f"/{DATA_SERVICE}/GetItem": (data.GetItemRequest, get_item),
-            f"/{DATA_SERVICE}/PutItem": (data.PutItemRequest, put_item),
-            f"/{DATA_SERVICE}/DeleteItem": (data.DeleteItemRequest, delete_item),
-            f"/{DATA_SERVICE}/BatchGetItem": (data.BatchGetItemRequest, batch_get_item),
-            f"/{DATA_SERVICE}/BatchWriteItem": (data.BatchWriteItemRequest, batch_write_item),
-            f"/{DATA_SERVICE}/Query": (data.QueryRequest, query),
-            f"/{DATA_SERVICE}/Scan": (data.ScanRequest, scan),
-            f"/{ROUTE_SERVICE}/Explain": (route.ExplainRequest, service.explain),
-            f"/{ROUTE_SERVICE}/DescribeRouter": (
-                route.DescribeRouterRequest,
-                service.describe_router,
+        handlers: dict[str, _Handle] = {
+            f"/{DATA_SERVICE}/GetItem": get_item,
+            f"/{DATA_SERVICE}/PutItem": put_item,
+            f"/{DATA_SERVICE}/DeleteItem": delete_item,
+            f"/{DATA_SERVICE}/BatchGetItem": _read(data.BatchGetItemRequest, batch_get_item),
+            f"/{DATA_SERVICE}/BatchWriteItem": _read(data.BatchWriteItemRequest, batch_write_item),
+            f"/{DATA_SERVICE}/Query": _read(data.QueryRequest, query),
+            f"/{DATA_SERVICE}/Scan": _read(data.ScanRequest, scan),
+            f"/{ROUTE_SERVICE}/Explain": _read(route.ExplainRequest, service.explain),
+            f"/{ROUTE_SERVICE}/DescribeRouter": _read(
+                route.DescribeRouterRequest, service.describe_router
             ),
         }
-        for method, (message_type, handle) in handlers.items():
-            server.register(method, self._handler(message_type, handle))
+        for method, handle in handlers.items():
+            server.register(method, self._handler(handle))
 
-    def _handler(
-        self, message_type: type[Message], handle: _Handle
-    ) -> Callable[[Request, ReplyFn], None]:
+    def _handler(self, handle: _Handle) -> Handler:
+        context, desk = self._context, self._desk
+
         def take(request: Request, reply: ReplyFn) -> None:
-            exchange = self._desk.open(request, reply)
+            exchange = desk.open(request, reply)
             if exchange is None:
                 return
             try:
-                message = message_type.FromString(request.payload)
-                handle(self._context, exchange, message)
-            except DecodeError:
-                name = message_type.DESCRIPTOR.full_name
-                exchange.fail(KeyplaneError(Reason.MALFORMED_REQUEST, f"the request is no {name}"))
+                handle(context, exchange, request.payload)
             except KeyplaneError as error:
                 exchange.fail(error)
 
         return take
+
+
+def _read(message_type: type[_M], handle: Callable[[RouterContext, Exchange, _M], None]) -> _Handle:
+    """A handler of bytes from one of messages."""
+
+    def read(context: RouterContext, exchange: Exchange, payload: bytes) -> None:
+        handle(context, exchange, read_request(message_type, payload))
+
+    return read

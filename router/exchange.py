@@ -38,6 +38,13 @@ class Exchange:
         """response: serialized."""
         self._end(Reply(response))
 
+    def settle(self, _call: object, result: bytes | KeyplaneError) -> None:
+        """As a `DoneFn` of an operation whose result is the answer."""
+        if isinstance(result, KeyplaneError):
+            self.fail(result)
+        else:
+            self.answer_bytes(result)
+
     def fail(self, error: KeyplaneError) -> None:
         self._desk.errors.inc(error.reason.name)
         self._end(Reply(error=error))

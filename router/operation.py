@@ -1,18 +1,22 @@
 """What is asked of a storage node: operations that a partition call carries.
 
-Each is encoded anew for every attempt, for the partition and its epoch. Reads and writes of a
-single item are put together from bytes (`wire.protobytes`); the rest are messages.
+Each is encoded anew for every attempt, for the partition and its epoch, and reads what came back.
+Reads and writes of a single item are put together from bytes and taken apart as bytes
+(`wire.protobytes`), and what they read is the answer to the client; the rest are messages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from google.protobuf.message import DecodeError
 
 from keyplane.data.v1 import data_pb2 as data
+from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.partition import Partition
 from keyplane.storage.v1 import storage_pb2 as storage
-from wire.protobytes import delimited, fixed64, tag, varint
+from wire.protobytes import delimited, fixed64, span_at, tag, varint, varint_at
 
 _T = TypeVar("_T")
 
@@ -26,8 +30,28 @@ _PUT = tag(storage.WriteOp.PUT_FIELD_NUMBER, 2)
 _DELETE = tag(storage.WriteOp.DELETE_FIELD_NUMBER, 0) + varint(1)
 _CONDITION = tag(storage.WriteOp.CONDITION_FIELD_NUMBER, 2)
 _TOKEN = tag(storage.WriteOp.TOKEN_FIELD_NUMBER, 2)
+_CLIENT_ID = tag(data.WriteToken.CLIENT_ID_FIELD_NUMBER, 2)
+_SEQUENCE = tag(data.WriteToken.SEQUENCE_FIELD_NUMBER, 0)
+_ATTEMPT = tag(data.WriteToken.ATTEMPT_FIELD_NUMBER, 0)
+_AGE_MS = tag(data.WriteToken.AGE_MS_FIELD_NUMBER, 0)
 _HASH = tag(storage.ItemKey.HASH_FIELD_NUMBER, 1)
 _ENCODED = tag(storage.ItemKey.ENCODED_FIELD_NUMBER, 2)
+
+# What comes back, as storage nodes write it.
+_GOT = tag(storage.ExecuteResponse.GET_FIELD_NUMBER, 2)
+_FOUND = tag(storage.GetResult.FOUND_FIELD_NUMBER, 0) + varint(1)
+_FOUND += tag(storage.GetResult.ITEM_FIELD_NUMBER, 2)
+_FOUND_VERSION = tag(storage.GetResult.VERSION_FIELD_NUMBER, 0)
+_WROTE = tag(storage.ExecuteResponse.WRITE_FIELD_NUMBER, 2)
+_WRITTEN_VERSION = tag(storage.WriteResult.VERSION_FIELD_NUMBER, 0)
+
+# What clients get.
+_ITEM = tag(data.GetItemResponse.ITEM_FIELD_NUMBER, 2)
+_READ_VERSION = tag(data.GetItemResponse.VERSION_FIELD_NUMBER, 0)
+_PUT_VERSION = tag(data.PutItemResponse.VERSION_FIELD_NUMBER, 0)
+_DELETED = tag(data.DeleteItemResponse.DELETED_FIELD_NUMBER, 0) + varint(1)
+
+_ATTRIBUTE = tag(data.Item.ATTRIBUTES_FIELD_NUMBER, 2)[0]
 
 
 class Operation:
@@ -46,6 +70,21 @@ class Operation:
     def encode(self, partition: Partition, elapsed_s: float) -> bytes:
         """An `ExecuteRequest`. elapsed_s: since the request came to this router."""
         raise NotImplementedError
+
+    def read(self, payload: bytes) -> Any:
+        """What was asked for, out of an `ExecuteResponse`; None if it is not in there.
+
+        For an operation on a single item that is what its client gets, serialized; else the
+        message. Raises KeyplaneError(CORRUPT) for a stored item that is none.
+        """
+        return self._message(payload)
+
+    def _message(self, payload: bytes) -> storage.ExecuteResponse | None:
+        try:
+            response = storage.ExecuteResponse.FromString(payload)
+        except DecodeError:
+            return None
+        return response if response.WhichOneof("result") == self.result else None
 
     def doubt(self) -> None:
         """An attempt ended so that the writes may have been done."""
@@ -70,13 +109,32 @@ class Get(Operation):
     def encode(self, partition: Partition, elapsed_s: float) -> bytes:
         return _address(partition) + self._body
 
+    def read(self, payload: bytes) -> bytes | None:
+        """A `GetItemResponse`."""
+        size = len(payload)
+        if payload.startswith(_GOT):
+            start, end = span_at(payload, 1)
+            if end == size and payload.startswith(_FOUND, start):
+                start, end = span_at(payload, start + len(_FOUND))
+                if payload.startswith(_FOUND_VERSION, end):
+                    version = payload[end + 1 :]
+                    if varint_at(version, 0)[1] == len(version):
+                        item = payload[start:end]
+                        return delimited(_ITEM, check_stored(item)) + _READ_VERSION + version
+        response = self._message(payload)
+        if response is None:
+            return None
+        found = response.get
+        answer = _READ_VERSION + varint(found.version)
+        return delimited(_ITEM, check_stored(found.item)) + answer if found.found else answer
+
 
 class Write(Operation):
-    """put: the serialized item; None deletes. token: goes along with every attempt, and counts them
-    and its age from the first that may have been carried out.
+    """Of an item, or a deletion. Its token goes along with every attempt, and counts them and its
+    age from the first that may have been carried out.
     """
 
-    __slots__ = ("_age_ms", "_body", "_token")
+    __slots__ = ("_age_ms", "_attempt", "_body", "_puts", "_token")
 
     result = "write"
     writes = True
@@ -87,26 +145,50 @@ class Write(Operation):
         encoded_key: bytes,
         put: bytes | None,
         condition: data.Condition | None,
-        token: data.WriteToken,
+        token: bytes,
+        attempt: int,
+        age_ms: int,
     ) -> None:
+        """put: the serialized item; None deletes. token: as `token_name`."""
         self.key_hash = key_hash
+        self._puts = put is not None
         self._body = delimited(_WRITE_KEY, _item_key(key_hash, encoded_key)) + (
             _DELETE if put is None else delimited(_PUT, put)
         )
         if condition is not None:
             self._body += delimited(_CONDITION, condition.SerializeToString())
         self._token = token
-        self._age_ms = token.age_ms
+        self._attempt = attempt
+        self._age_ms = age_ms
 
     def encode(self, partition: Partition, elapsed_s: float) -> bytes:
         token = self._token
-        if token.attempt:
-            token.age_ms = _age_ms(self._age_ms, elapsed_s)
-        body = self._body + delimited(_TOKEN, token.SerializeToString())
+        age_ms = self._age_ms
+        if self._attempt:
+            token += _ATTEMPT + varint(self._attempt)
+            age_ms = _age_ms(age_ms, elapsed_s)
+        if age_ms:
+            token += _AGE_MS + varint(age_ms)
+        body = self._body + delimited(_TOKEN, token)
         return _address(partition) + delimited(_WRITE, body)
 
     def doubt(self) -> None:
-        self._token.attempt += 1
+        self._attempt += 1
+
+    def read(self, payload: bytes) -> bytes | None:
+        """A `PutItemResponse` or `DeleteItemResponse`."""
+        if self._puts and payload.startswith(_WROTE):
+            start, end = span_at(payload, 1)
+            if end == len(payload) and payload.startswith(_WRITTEN_VERSION, start):
+                end = varint_at(payload, start + 1)[1]
+                if end > 0:
+                    return _PUT_VERSION + payload[start + 1 : end]
+        response = self._message(payload)
+        if response is None:
+            return None
+        if self._puts:
+            return _PUT_VERSION + varint(response.write.version)
+        return _DELETED if response.write.existed else b""
 
 
 class Page(Operation):
@@ -191,6 +273,28 @@ class BatchWrite(Operation):
         others = BatchWrite(_chosen(writes, rest), _chosen(places, rest))
         others._ages_ms = _chosen(ages_ms, rest)
         return others
+
+
+def token_name(client_id: bytes, sequence: int) -> bytes:
+    """What a `WriteToken` says of the write it belongs to, the same with every attempt."""
+    return delimited(_CLIENT_ID, client_id) + _SEQUENCE + varint(sequence)
+
+
+def check_stored(item: bytes) -> bytes:
+    """The item, if it is one as far as its outer form tells: attributes, and nothing else.
+
+    Raises KeyplaneError(CORRUPT). What an attribute holds is for whoever reads it.
+    """
+    at, size = 0, len(item)
+    while at < size:
+        if item[at] != _ATTRIBUTE:
+            break
+        at = span_at(item, at + 1)[1]
+        if at < 0:
+            break
+    if at != size:
+        raise KeyplaneError(Reason.CORRUPT, "a stored item cannot be read")
+    return item
 
 
 def _address(partition: Partition) -> bytes:

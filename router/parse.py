@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from google.protobuf.message import DecodeError
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
 
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError, Reason
@@ -10,6 +12,17 @@ from keyplane.model.keys import encode_key, encode_partition_key
 from keyplane.storage.v1 import storage_pb2 as storage
 from router.context import CLIENT_ID_BYTES, RouterContext
 from router.tables import KnownTable
+
+_M = TypeVar("_M", bound=Message)
+
+
+def read_request(message_type: type[_M], payload: bytes) -> _M:
+    """Raises KeyplaneError(MALFORMED_REQUEST)."""
+    try:
+        return message_type.FromString(payload)
+    except DecodeError as error:
+        name = message_type.DESCRIPTOR.full_name
+        raise KeyplaneError(Reason.MALFORMED_REQUEST, f"the request is no {name}") from error
 
 
 def place(known: KnownTable, item: data.Item, exact: bool = False) -> tuple[int, bytes]:

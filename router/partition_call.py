@@ -5,15 +5,12 @@ or out of time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
-
-from google.protobuf.message import DecodeError
+from typing import Any, TypeAlias
 
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.partition import Partition
 from keyplane.model.retry import backoff_s
 from keyplane.route.v1 import route_pb2 as route
-from keyplane.storage.v1 import storage_pb2 as storage
 from router.context import RouterContext
 from router.operation import Operation
 from router.policy import Action, action_for
@@ -22,9 +19,9 @@ from wire.ports import Reply
 
 EXECUTE = "/keyplane.storage.v1.StorageService/Execute"
 
-# Takes the operation as it was carried out, and the result or the error. After a split in the
+# Takes the operation as it was carried out, and what it read or the error. After a split in the
 # middle of a batch it is called once for each part.
-DoneFn: TypeAlias = Callable[["PartitionCall", storage.ExecuteResponse | KeyplaneError], None]
+DoneFn: TypeAlias = Callable[["PartitionCall", Any], None]
 
 
 class PartitionCall:
@@ -129,14 +126,15 @@ class PartitionCall:
 
     def _on_answer(self, payload: bytes) -> None:
         try:
-            response = storage.ExecuteResponse.FromString(payload)
-        except DecodeError:
-            response = storage.ExecuteResponse()
-        if response.WhichOneof("result") == self.operation.result:
-            self._on_done(self, response)
-        else:
+            result = self.operation.read(payload)
+        except KeyplaneError as error:
+            self._on_done(self, error)
+            return
+        if result is None:
             message = "the storage node's answer does not fit what it was asked; see its version"
             self._fail(KeyplaneError(Reason.INTERNAL, message))
+        else:
+            self._on_done(self, result)
 
     # --- after a failure ------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """GetItem, PutItem, DeleteItem: one key, one partition, one answer.
 
-Answers are put together from bytes (`wire.protobytes`): an item is passed on as it is stored.
+Requests in the form that clients usually send are taken apart as bytes, and an item is passed on as
+it came. All others are read by the message class, which costs several times as much.
 """
 
 from __future__ import annotations
@@ -8,76 +9,83 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from keyplane.data.v1 import data_pb2 as data
-from keyplane.model.errors import KeyplaneError
 from keyplane.model.items import check_item
-from keyplane.storage.v1 import storage_pb2 as storage
 from router.context import RouterContext
 from router.exchange import Exchange
-from router.operation import Get, Operation, Write
-from router.parse import place, read_item, write_condition, write_token
+from router.operation import Get, Operation, Write, token_name
+from router.parse import place, read_request, write_condition, write_token
 from router.partition_call import PartitionCall
+from router.plain import CONSISTENT, place_plain, plain_request, plain_token
 from router.tables import KnownTable
-from wire.protobytes import delimited, tag, varint
-
-_ITEM = tag(data.GetItemResponse.ITEM_FIELD_NUMBER, 2)
-_READ_VERSION = tag(data.GetItemResponse.VERSION_FIELD_NUMBER, 0)
-_PUT_VERSION = tag(data.PutItemResponse.VERSION_FIELD_NUMBER, 0)
-_DELETED = tag(data.DeleteItemResponse.DELETED_FIELD_NUMBER, 0) + varint(1)
 
 
-def get_item(context: RouterContext, exchange: Exchange, request: data.GetItemRequest) -> None:
+def get_item(context: RouterContext, exchange: Exchange, payload: bytes) -> None:
+    plain = plain_request(payload)
+    if plain is not None and (not plain.rest or plain.rest == CONSISTENT):
+        known = context.tables.get(plain.table)
+        if known is not None:
+            placed = place_plain(known, plain.item, True)
+            if placed is not None:
+                context.touch(plain.table)
+                _send(context, exchange, known, Get(placed[0], placed[1]))
+                return
+    _get_item(context, exchange, read_request(data.GetItemRequest, payload))
+
+
+def put_item(context: RouterContext, exchange: Exchange, payload: bytes) -> None:
+    plain = plain_request(payload)
+    if plain is not None:
+        token = plain_token(plain.rest) if plain.rest else context.tokens.next_name()
+        known = context.tables.get(plain.table)
+        if known is not None and token:
+            placed = place_plain(known, plain.item, False)
+            if placed is not None:
+                context.touch(plain.table)
+                write = Write(placed[0], placed[1], plain.item, None, token, 0, 0)
+                _send(context, exchange, known, write)
+                return
+    _put_item(context, exchange, read_request(data.PutItemRequest, payload))
+
+
+def delete_item(context: RouterContext, exchange: Exchange, payload: bytes) -> None:
+    request = read_request(data.DeleteItemRequest, payload)
+
+    def operation(known: KnownTable) -> Operation:
+        key_hash, encoded = place(known, request.key, exact=True)
+        return _write(context, request, key_hash, encoded, None)
+
+    _carry_out(context, exchange, request.table, operation)
+
+
+def _get_item(context: RouterContext, exchange: Exchange, request: data.GetItemRequest) -> None:
     def operation(known: KnownTable) -> Operation:
         return Get(*place(known, request.key, exact=True))
 
-    _carry_out(context, exchange, request.table, operation, _read)
+    _carry_out(context, exchange, request.table, operation)
 
 
-def put_item(context: RouterContext, exchange: Exchange, request: data.PutItemRequest) -> None:
+def _put_item(context: RouterContext, exchange: Exchange, request: data.PutItemRequest) -> None:
     def operation(known: KnownTable) -> Operation:
         item = request.item
-        encoded = item.SerializeToString()
-        check_item(item, len(encoded))
-        return Write(
-            *place(known, item),
-            encoded,
-            write_condition(request),
-            write_token(context, request),
-        )
+        put = item.SerializeToString()
+        check_item(item, len(put))
+        key_hash, encoded = place(known, item)
+        return _write(context, request, key_hash, encoded, put)
 
-    _carry_out(context, exchange, request.table, operation, _written)
+    _carry_out(context, exchange, request.table, operation)
 
 
-def delete_item(
-    context: RouterContext, exchange: Exchange, request: data.DeleteItemRequest
-) -> None:
-    def operation(known: KnownTable) -> Operation:
-        return Write(
-            *place(known, request.key, exact=True),
-            None,
-            write_condition(request),
-            write_token(context, request),
-        )
-
-    _carry_out(context, exchange, request.table, operation, _deleted)
-
-
-def _read(result: storage.ExecuteResponse) -> bytes:
-    """Raises KeyplaneError(CORRUPT) on bytes that are no item."""
-    found = result.get
-    version = _READ_VERSION + varint(found.version)
-    if not found.found:
-        return version
-    item = found.item
-    read_item(item)
-    return delimited(_ITEM, item) + version
-
-
-def _written(result: storage.ExecuteResponse) -> bytes:
-    return _PUT_VERSION + varint(result.write.version)
-
-
-def _deleted(result: storage.ExecuteResponse) -> bytes:
-    return _DELETED if result.write.existed else b""
+def _write(
+    context: RouterContext,
+    request: data.PutItemRequest | data.DeleteItemRequest,
+    key_hash: int,
+    encoded: bytes,
+    put: bytes | None,
+) -> Write:
+    token = write_token(context, request)
+    name = token_name(token.client_id, token.sequence)
+    condition = write_condition(request)
+    return Write(key_hash, encoded, put, condition, name, token.attempt, token.age_ms)
 
 
 def _carry_out(
@@ -85,22 +93,16 @@ def _carry_out(
     exchange: Exchange,
     table: str,
     operation: Callable[[KnownTable], Operation],
-    answer: Callable[[storage.ExecuteResponse], bytes],
 ) -> None:
     def send(known: KnownTable) -> None:
-        PartitionCall(
-            context, known, operation(known), exchange.started_at, exchange.deadline, done
-        ).start()
-
-    def done(_call: PartitionCall, result: storage.ExecuteResponse | KeyplaneError) -> None:
-        if isinstance(result, KeyplaneError):
-            exchange.fail(result)
-            return
-        try:
-            encoded = answer(result)
-        except KeyplaneError as error:
-            exchange.fail(error)
-        else:
-            exchange.answer_bytes(encoded)
+        _send(context, exchange, known, operation(known))
 
     context.with_table(exchange, table, send)
+
+
+def _send(
+    context: RouterContext, exchange: Exchange, known: KnownTable, operation: Operation
+) -> None:
+    PartitionCall(
+        context, known, operation, exchange.started_at, exchange.deadline, exchange.settle
+    ).start()

@@ -7,24 +7,51 @@ from collections.abc import Iterable, Sequence
 from cache.partition_map import PartitionMap
 from cache.routes import Route, RouteTable, Source
 from keyplane.catalog.v1 import catalog_pb2 as pb
+from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError, Reason
-from keyplane.model.keys import KeySchema, key_hash
+from keyplane.model.keys import KeySchema, ScalarType, encode_raw, key_hash
+from keyplane.model.limits import PARTITION_KEY_BYTES_MAX, SORT_KEY_BYTES_MAX
 from keyplane.model.partition import Partition
+from wire.protobytes import tag
+
+_FIELD_NUMBERS = {
+    pb.SCALAR_TYPE_STRING: data.AttributeValue.S_FIELD_NUMBER,
+    pb.SCALAR_TYPE_BINARY: data.AttributeValue.B_FIELD_NUMBER,
+}
 
 # Tombstones kept. Past it the oldest are forgotten, and found again by a search.
 TOMBSTONES_MAX = 10_000
 
 
+class PlainKeyPart:
+    """One attribute of a key, of type S or B.
+
+    name: serialized. field: the byte that a value of its type begins with.
+    """
+
+    __slots__ = ("_type", "bytes_max", "field", "name")
+
+    def __init__(self, name: str, type_: ScalarType, bytes_max: int) -> None:
+        self.name = name.encode()
+        self.field = tag(_FIELD_NUMBERS[type_], 2)[0]
+        self.bytes_max = bytes_max
+        self._type = type_
+
+    def encode(self, raw: bytes) -> bytes:
+        return encode_raw(self._type, raw)
+
+
 class KnownTable:
     """One table: what its keys look like, and where they live."""
 
-    __slots__ = ("_described_by", "_schema", "routes")
+    __slots__ = ("_described_by", "_plain_key", "_schema", "routes")
 
     def __init__(self, routes: RouteTable) -> None:
         """Raises KeyplaneError(INVALID_ARGUMENT) on a table whose key is not well defined."""
         self.routes = routes
         self._described_by = routes.table
         self._schema = KeySchema.from_table(routes.table)
+        self._plain_key = _plain_key(self._schema)
 
     @property
     def name(self) -> str:
@@ -39,7 +66,15 @@ class KnownTable:
         if self.routes.table is not self._described_by:
             self._described_by = self.routes.table
             self._schema = KeySchema.from_table(self._described_by)
+            self._plain_key = _plain_key(self._schema)
         return self._schema
+
+    @property
+    def plain_key(self) -> Sequence[PlainKeyPart]:
+        """The schema for those that read keys as bytes: empty if a part of it is a number."""
+        if self.routes.table is not self._described_by:
+            _ = self.schema
+        return self._plain_key
 
     def hash_of(self, partition_bytes: bytes) -> int:
         return key_hash(self.routes.table.hash_seed, partition_bytes)
@@ -122,3 +157,13 @@ class Tables:
 def read_partitions(messages: Sequence[pb.Partition]) -> list[Partition]:
     """Raises KeyplaneError(MALFORMED_REQUEST) on a partition that is none."""
     return [Partition.from_proto(message) for message in messages]
+
+
+def _plain_key(schema: KeySchema) -> list[PlainKeyPart]:
+    types = [schema.partition_type] + [schema.sort_type] * (schema.sort is not None)
+    if not _FIELD_NUMBERS.keys() >= set(types):
+        return []
+    parts = [PlainKeyPart(schema.partition, schema.partition_type, PARTITION_KEY_BYTES_MAX)]
+    if schema.sort is not None:
+        parts.append(PlainKeyPart(schema.sort, schema.sort_type, SORT_KEY_BYTES_MAX))
+    return parts

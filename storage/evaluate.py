@@ -9,13 +9,9 @@ from typing import NamedTuple
 
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError, Reason
-from keyplane.model.limits import ITEM_BYTES_MAX
-from keyplane.storage.v1 import storage_pb2 as pb
-from storage.stored import CLIENT_ID_BYTES, StoredHeader, join_token, seal_item
+from storage.request import ItemWrite
+from storage.stored import StoredHeader, seal_item
 from storage.tokens import Remembered, TokenMemory
-
-# The router enforces DynamoDB's limit on an item's size; its encoding may be somewhat longer.
-PUT_BYTES_MAX = 2 * ITEM_BYTES_MAX
 
 
 class Outcome(NamedTuple):
@@ -27,32 +23,8 @@ class Outcome(NamedTuple):
     value: bytes | None = None
 
 
-def check_write(op: pb.WriteOp) -> bytes:
-    """The write's token as `join_token` joins it, empty without one.
-
-    Raises KeyplaneError: MALFORMED_REQUEST or ITEM_TOO_LARGE.
-    """
-    action = op.WhichOneof("action")
-    if action is None or (action == "delete" and not op.delete):
-        raise KeyplaneError(Reason.MALFORMED_REQUEST, "a write is a put or a delete")
-    if len(op.put) > PUT_BYTES_MAX:
-        raise KeyplaneError(
-            Reason.ITEM_TOO_LARGE, f"an item may be {ITEM_BYTES_MAX >> 10} KB; this is larger"
-        )
-    if not op.HasField("token"):
-        return b""
-    token = op.token
-    client_id = token.client_id
-    if len(client_id) != CLIENT_ID_BYTES:
-        raise KeyplaneError(
-            Reason.MALFORMED_REQUEST, f"a token's client_id has {CLIENT_ID_BYTES} bytes"
-        )
-    return join_token(client_id, token.sequence)
-
-
 def recall(
-    op: pb.WriteOp,
-    token: bytes,
+    write: ItemWrite,
     stored: StoredHeader | None,
     remembered: Remembered | None,
     memory: TokenMemory,
@@ -73,10 +45,10 @@ def recall(
     """
     if remembered is not None:
         return repeat(remembered)
-    if stored is not None and stored.token == token:
+    if stored is not None and stored.token == write.token:
         # What was there before it is forgotten; the version it made is not.
         return Remembered(arrived_at, stored.version, True)
-    if op.token.attempt == 0 or memory.covers(op.token.age_ms / 1000, arrived_at):
+    if write.attempt == 0 or memory.covers(write.age_ms / 1000, arrived_at):
         return None
     raise KeyplaneError(
         Reason.RETRY_NOT_COVERED,
@@ -94,14 +66,14 @@ def repeat(remembered: Remembered) -> Remembered:
     return remembered
 
 
-def carry_out(op: pb.WriteOp, token: bytes, stored: StoredHeader | None, version: int) -> Outcome:
+def carry_out(write: ItemWrite, stored: StoredHeader | None, version: int) -> Outcome:
     """version: for the item, if it is written. Raises KeyplaneError(CONDITION_FAILED)."""
     existed = stored is not None
     stored_version = stored.version if stored is not None else 0
-    if op.HasField("condition"):
-        _check_condition(op.condition, stored_version)
-    if op.WhichOneof("action") == "put":
-        sealed = seal_item(version, token, op.put)
+    if write.condition is not None:
+        _check_condition(write.condition, stored_version)
+    if write.put is not None:
+        sealed = seal_item(version, write.token, write.put)
         return Outcome(version, existed, changed=True, value=sealed)
     return Outcome(stored_version, existed, changed=existed)
 

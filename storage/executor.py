@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-from google.protobuf.message import DecodeError
+from collections.abc import Sequence
 
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.limits import BATCH_GET_KEYS_MAX, BATCH_WRITE_ITEMS_MAX
 from keyplane.route.v1.route_pb2 import RouteHint
-from keyplane.storage.v1 import storage_pb2 as pb
 from storage import reads
-from storage.evaluate import check_write
 from storage.group import Write
 from storage.layout import item_key
+from storage.request import Execute, read_execute
 from storage.shard import Shard
 from storage.state import NodeState
 from storage.stored import HEADER_BYTES
 from wire.ports import EngineError, Reply, ReplyFn, Request
+
+
+class _Execution:
+    """One request until it is answered. It may have to wait at a gate, and is then done again."""
+
+    __slots__ = ("arrived_at", "deadline", "executor", "message", "reply")
+
+    def __init__(
+        self,
+        executor: Executor,
+        message: Execute,
+        arrived_at: float,
+        deadline: float,
+        reply: ReplyFn,
+    ) -> None:
+        self.executor = executor
+        self.message = message
+        self.arrived_at = arrived_at
+        self.deadline = deadline
+        self.reply = reply
+
+    def again(self) -> None:
+        self.executor.again(self)
 
 
 class Executor:
@@ -31,113 +51,93 @@ class Executor:
 
     def handle(self, request: Request, reply: ReplyFn) -> None:
         """Raises KeyplaneError instead of replying when the request is refused at once."""
-        try:
-            message = pb.ExecuteRequest.FromString(request.payload)
-        except DecodeError as error:
-            raise KeyplaneError(
-                Reason.MALFORMED_REQUEST, f"not an ExecuteRequest: {error}"
-            ) from error
-        kind = message.WhichOneof("op")
-        if kind is None:
-            raise KeyplaneError(Reason.MALFORMED_REQUEST, "the request names no operation")
-        self._requests.inc(kind)
+        message = read_execute(request.payload)
+        self._requests.inc(message.kind)
         now = self._state.clock.now()
         _check_deadline(request.deadline, now)
-        self._execute(message, kind, now, request.deadline, reply)
+        self._execute(_Execution(self, message, now, request.deadline, reply))
 
-    def _execute(
-        self,
-        message: pb.ExecuteRequest,
-        kind: str,
-        arrived_at: float,
-        deadline: float,
-        reply: ReplyFn,
-    ) -> None:
+    def again(self, execution: _Execution) -> None:
+        """Of one that has waited."""
+        try:
+            _check_deadline(execution.deadline, self._state.clock.now())
+            self._execute(execution)
+        except KeyplaneError as error:
+            execution.reply(Reply(error=error))
+
+    def _execute(self, execution: _Execution) -> None:
+        message = execution.message
         shard = self._state.shards.get(message.partition_id)
         if shard is None or shard.partition.epoch != message.epoch:
             raise self.stale_route(message.partition_id)
-
-        def again() -> None:
-            try:
-                _check_deadline(deadline, self._state.clock.now())
-                self._execute(message, kind, arrived_at, deadline, reply)
-            except KeyplaneError as error:
-                reply(Reply(error=error))
-
-        if kind in ("write", "batch_write"):
+        if message.kind in ("write", "batch_write"):
             if shard.gate is not None:
-                shard.gate.wait(deadline, again, reply)
+                shard.gate.wait(execution.deadline, execution.again, execution.reply)
             else:
-                self._enqueue(shard, message, kind, arrived_at, deadline, again, reply)
+                self._enqueue(shard, execution)
         elif shard.gate is not None and shard.handed_over:
             # Until the point of no return nobody else can write, so reads are still true here.
-            shard.gate.wait(deadline, again, reply)
+            shard.gate.wait(execution.deadline, execution.again, execution.reply)
         else:
-            reply(Reply(self._read(shard, message, kind)))
+            execution.reply(Reply(self._read(shard, message)))
 
-    def _read(self, shard: Shard, message: pb.ExecuteRequest, kind: str) -> bytes:
+    def _read(self, shard: Shard, message: Execute) -> bytes:
         engine = self._state.engine
         try:
-            match kind:
-                case "get":
-                    key = message.get.key
-                    reads.check_key(shard, key)
-                    return reads.get(engine, shard, key)
-                case "batch_get":
-                    keys = message.batch_get.keys
-                    _check_count(keys, BATCH_GET_KEYS_MAX)
-                    reads.check_keys(shard, keys)
-                    response = reads.batch_get(engine, shard, message.batch_get)
-                case "query":
-                    reads.check_hash(shard, message.query.hash)
-                    response = reads.query(engine, shard, message.query)
-                case _:
-                    response = reads.scan(engine, shard, message.scan)
+            key = message.key
+            if key is not None:
+                reads.check_key(shard, key)
+                return reads.get(engine, shard, key)
+            return self._read_many(shard, message)
         except EngineError as error:
             raise KeyplaneError(Reason.CORRUPT, f"the item cannot be read: {error}") from error
+
+    def _read_many(self, shard: Shard, execute: Execute) -> bytes:
+        engine = self._state.engine
+        message = execute.message
+        assert message is not None
+        match execute.kind:
+            case "batch_get":
+                keys = message.batch_get.keys
+                _check_count(keys, BATCH_GET_KEYS_MAX)
+                reads.check_keys(shard, keys)
+                response = reads.batch_get(engine, shard, message.batch_get)
+            case "query":
+                reads.check_hash(shard, message.query.hash)
+                response = reads.query(engine, shard, message.query)
+            case _:
+                response = reads.scan(engine, shard, message.scan)
         return response.SerializeToString()
 
-    def _enqueue(
-        self,
-        shard: Shard,
-        message: pb.ExecuteRequest,
-        kind: str,
-        arrived_at: float,
-        deadline: float,
-        again: Callable[[], None],
-        reply: ReplyFn,
-    ) -> None:
-        is_batch = kind == "batch_write"
+    def _enqueue(self, shard: Shard, execution: _Execution) -> None:
+        message = execution.message
+        operations = message.writes
+        is_batch = message.kind == "batch_write"
         if is_batch:
-            operations: Sequence[pb.WriteOp] = message.batch_write.writes
             _check_count(operations, BATCH_WRITE_ITEMS_MAX)
-        else:
-            operations = (message.write,)
         table_id = shard.partition.table_id
-        hashes, keys, tokens, data_bytes = [], [], [], 0
+        keys, data_bytes = [], 0
         for operation in operations:
             key = operation.key
             reads.check_key(shard, key)
-            key_hash = key.hash
-            hashes.append(key_hash)
-            keys.append(item_key(table_id, key_hash, key.encoded))
-            tokens.append(check_write(operation))
-            data_bytes += len(operation.put) + HEADER_BYTES
+            keys.append(item_key(table_id, key.hash, key.encoded))
+            data_bytes += HEADER_BYTES
+            if operation.put is not None:
+                data_bytes += len(operation.put)
         write = Write(
             shard,
             operations,
             keys,
-            tokens,
             is_batch,
-            arrived_at,
-            deadline,
-            again,
-            reply,
+            execution.arrived_at,
+            execution.deadline,
+            execution.again,
+            execution.reply,
             data_bytes,
         )
         self._state.queue.write(write)
-        for key_hash in hashes:
-            shard.heat.write(key_hash)
+        for operation in operations:
+            shard.heat.write(operation.key.hash)
 
     def stale_route(self, partition_id: int) -> KeyplaneError:
         """Why this node does not serve the partition, with what it knows of who does."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 from keyplane.model.errors import KeyplaneError
 from keyplane.storage.v1 import storage_pb2 as pb
 from storage.layout import progress_key
 from storage.records import encode_progress
+from storage.request import ItemWrite
 from storage.shard import Shard, TailEntry
 from storage.token_log import SWEPT_PER_BATCH, TokenLog
 from storage.tokens import Remembered
@@ -23,45 +23,60 @@ _EXISTED = tag(pb.WriteResult.EXISTED_FIELD_NUMBER, 0) + varint(1)
 _REASON = tag(pb.WriteResult.REASON_FIELD_NUMBER, 2)
 
 
-@dataclass(slots=True)
 class Write:
     """One request to write: one operation, or a batch of them.
 
-    keys, tokens: engine key and token of each operation. arrived_at: when the request did.
+    keys: the engine key of each operation. arrived_at: when the request did.
     divert: called instead of evaluating if the shard is no longer open for writes at its turn.
+    results: serialized `WriteResult`s.
     """
 
-    shard: Shard
-    operations: Sequence[pb.WriteOp]
-    keys: Sequence[bytes]
-    tokens: Sequence[bytes]
-    is_batch: bool
-    arrived_at: float
-    deadline: float
-    divert: Callable[[], None]
-    reply: ReplyFn
-    data_bytes: int = 0
-    # Serialized `WriteResult`s.
-    results: list[bytes] = field(default_factory=list)
-    error: KeyplaneError | None = None
+    __slots__ = (
+        *("arrived_at", "data_bytes", "deadline", "divert", "error", "is_batch", "keys"),
+        *("operations", "reply", "results", "shard"),
+    )
+
+    def __init__(
+        self,
+        shard: Shard,
+        operations: Sequence[ItemWrite],
+        keys: Sequence[bytes],
+        is_batch: bool,
+        arrived_at: float,
+        deadline: float,
+        divert: Callable[[], None],
+        reply: ReplyFn,
+        data_bytes: int,
+    ) -> None:
+        self.shard = shard
+        self.operations = operations
+        self.keys = keys
+        self.is_batch = is_batch
+        self.arrived_at = arrived_at
+        self.deadline = deadline
+        self.divert = divert
+        self.reply = reply
+        self.data_bytes = data_bytes
+        self.results: list[bytes] = []
+        self.error: KeyplaneError | None = None
 
 
-@dataclass(slots=True)
 class Group:
     """tokens: the node's. Memory learns of the batch once it is durable, and not before."""
 
-    tokens: TokenLog
-    batch: Batch = field(default_factory=Batch)
-    writes: list[Write] = field(default_factory=list)
-    sync: bool = False
-    # Results by the names of their tokens, and the shards that they belong to, in order.
-    remembered: dict[bytes, Remembered] = field(default_factory=dict)
-    owners: list[Shard] = field(default_factory=list)
-    # Old records of the log that the batch deletes.
-    swept: int = 0
-    changes: list[tuple[Shard, TailEntry]] = field(default_factory=list)
-    # Items and bytes by which a shard has grown.
-    growth: dict[Shard, tuple[int, int]] = field(default_factory=dict)
+    def __init__(self, tokens: TokenLog) -> None:
+        self.tokens = tokens
+        self.batch = Batch()
+        self.writes: list[Write] = []
+        self.sync = False
+        # Results by the names of their tokens, and the shards that they belong to, in order.
+        self.remembered: dict[bytes, Remembered] = {}
+        self.owners: list[Shard] = []
+        # Old records of the log that the batch deletes.
+        self.swept = 0
+        self.changes: list[tuple[Shard, TailEntry]] = []
+        # Items and bytes by which a shard has grown.
+        self.growth: dict[Shard, tuple[int, int]] = {}
 
     def recall(self, shard: Shard, name: bytes) -> Remembered | None:
         """The result of an earlier attempt, in this group or before."""

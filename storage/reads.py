@@ -9,6 +9,7 @@ from keyplane.model.limits import BATCH_BYTES_MAX, PAGE_BYTES_MAX
 from keyplane.model.partition import end_from_wire
 from keyplane.storage.v1 import storage_pb2 as pb
 from storage.layout import item_key, item_range, split_item_key
+from storage.request import ItemKey
 from storage.shard import Shard
 from storage.stored import item_of, read_header
 from wire.ports import Engine
@@ -24,7 +25,7 @@ _NOTHING = delimited(_GET, b"")
 PAGE_ITEMS_MAX = 10_000
 
 
-def get(engine: Engine, shard: Shard, key: pb.ItemKey) -> bytes:
+def get(engine: Engine, shard: Shard, key: ItemKey) -> bytes:
     """A serialized `ExecuteResponse`, put together from bytes since every read makes one."""
     key_hash = key.hash
     shard.heat.read(key_hash)
@@ -106,7 +107,7 @@ def check_keys(shard: Shard, keys: Iterable[pb.ItemKey]) -> None:
         check_key(shard, key)
 
 
-def check_key(shard: Shard, key: pb.ItemKey) -> None:
+def check_key(shard: Shard, key: ItemKey | pb.ItemKey) -> None:
     """Raises KeyplaneError(MALFORMED_REQUEST) for a key that the partition cannot hold."""
     check_hash(shard, key.hash)
     if not key.encoded:

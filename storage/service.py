@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError, Message
 
 from keyplane.model.errors import KeyplaneError, Reason
 from storage.answer import Answer
-from wire.metrics import Metrics
+from wire.metrics import Counter, Metrics
 from wire.ports import Handler, Reply, ReplyFn, Request, Server
 
 STORAGE_SERVICE = "keyplane.storage.v1.StorageService"
@@ -19,6 +19,21 @@ SERVICES = (STORAGE_SERVICE, OWNERSHIP_SERVICE, TRANSFER_SERVICE)
 
 _Req = TypeVar("_Req", bound=Message)
 _Res = TypeVar("_Res", bound=Message)
+
+
+class _Counted:
+    """The answer to one call, counted if it is an error."""
+
+    __slots__ = ("_errors", "_reply")
+
+    def __init__(self, errors: Counter, reply: ReplyFn) -> None:
+        self._errors = errors
+        self._reply = reply
+
+    def answer(self, answer: Reply) -> None:
+        if answer.error is not None:
+            self._errors.inc(answer.error.reason.name)
+        self._reply(answer)
 
 
 class Registrar:
@@ -38,19 +53,15 @@ class Registrar:
         """A handler of undecoded requests, which may raise KeyplaneError to refuse one."""
 
         def handle(request: Request, reply: ReplyFn) -> None:
-            def counted(answer: Reply) -> None:
-                if answer.error is not None:
-                    self._errors.inc(answer.error.reason.name)
-                reply(answer)
-
+            counted = _Counted(self._errors, reply)
             refusal = self._refuse()
             if refusal is not None:
-                counted(Reply(error=refusal))
+                counted.answer(Reply(error=refusal))
                 return
             try:
-                handler(request, counted)
+                handler(request, counted.answer)
             except KeyplaneError as error:
-                counted(Reply(error=error))
+                counted.answer(Reply(error=error))
 
         self._server.register(f"/{method}", handle)
 

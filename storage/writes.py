@@ -19,13 +19,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from keyplane.model.errors import KeyplaneError, Reason
-from keyplane.storage.v1 import storage_pb2 as pb
 from storage.config import WriteConfig
 from storage.evaluate import carry_out, recall
 from storage.group import Group, Write, result_of, result_of_failure
 from storage.layout import token_name
+from storage.request import ItemWrite
 from storage.shard import TailEntry
 from storage.stored import read_header
 from storage.token_log import TokenLog
@@ -210,16 +211,16 @@ class WriteQueue:
         group.close()
         self._group_sizes.observe(size)
 
-        def committed(error: EngineError | None) -> None:
-            if error is None:
-                crashpoints.crashpoint("storage.write.committed")
-                group.learn()
-                group.answer()
-            else:
-                self._fail(group.batch, error)
-                group.answer(_write_error(error))
+        self._commit(group.batch, group.sync, partial(self._committed, group))
 
-        self._commit(group.batch, group.sync, committed)
+    def _committed(self, group: Group, error: EngineError | None) -> None:
+        if error is None:
+            crashpoints.crashpoint("storage.write.committed")
+            group.learn()
+            group.answer()
+        else:
+            self._fail(group.batch, error)
+            group.answer(_write_error(error))
 
     def _evaluate(self, write: Write, group: Group) -> None:
         shard = write.shard
@@ -234,9 +235,9 @@ class WriteQueue:
             write.reply(Reply(error=late))
             return
         group.writes.append(write)
-        for operation, key, token in zip(write.operations, write.keys, write.tokens, strict=True):
+        for operation, key in zip(write.operations, write.keys, strict=True):
             try:
-                result = self._evaluate_one(write, operation, key, token, group, now)
+                result = self._evaluate_one(write, operation, key, group, now)
             except KeyplaneError as error:
                 write.error = error
                 result = result_of_failure(error)
@@ -248,26 +249,26 @@ class WriteQueue:
     def _evaluate_one(
         self,
         write: Write,
-        operation: pb.WriteOp,
+        operation: ItemWrite,
         key: bytes,
-        token: bytes,
         group: Group,
         now: float,
     ) -> bytes:
         shard = write.shard
+        token = operation.token
         writes = group.batch.writes
         current = writes[key] if key in writes else self._engine.get(key)
         stored = None if current is None else read_header(current)
         name = token_name(key, token)
         if token:
             remembered = group.recall(shard, name)
-            before = recall(operation, token, stored, remembered, shard.tokens, write.arrived_at)
+            before = recall(operation, stored, remembered, shard.tokens, write.arrived_at)
             if before is not None:
                 return result_of(before.version, before.existed)
         # A refusal must outlive whatever a late copy of it may find.
         group.sync = group.sync or shard.synced
         try:
-            outcome = carry_out(operation, token, stored, shard.version + 1)
+            outcome = carry_out(operation, stored, shard.version + 1)
         except KeyplaneError:
             if token:
                 group.remember(shard, name, Remembered(now, 0, False, refused=True))
@@ -285,17 +286,21 @@ class WriteQueue:
         self, batch: Batch, sync: bool, on_done: Callable[[EngineError | None], None]
     ) -> None:
         self._in_flight = True
-        began = self._clock.now()
-
-        def done(error: EngineError | None) -> None:
-            self._commit_s.observe(self._clock.now() - began)
-            self._in_flight = False
-            # Scheduled first, so that a crash in `on_done` is not also a stuck queue.
-            if self._queue or self._idle_callbacks:
-                self._schedule()
-            on_done(error)
-
+        done = partial(self._commit_done, self._clock.now(), on_done)
         self._engine.commit(batch, sync, done)
+
+    def _commit_done(
+        self,
+        began: float,
+        on_done: Callable[[EngineError | None], None],
+        error: EngineError | None,
+    ) -> None:
+        self._commit_s.observe(self._clock.now() - began)
+        self._in_flight = False
+        # Scheduled first, so that a crash in `on_done` is not also a stuck queue.
+        if self._queue or self._idle_callbacks:
+            self._schedule()
+        on_done(error)
 
     def _fail(self, batch: Batch, error: EngineError) -> None:
         """Refuses what is queued, and tries again in a while."""

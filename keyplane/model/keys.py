@@ -211,6 +211,11 @@ def _encode(
         raise _invalid(f"key attribute {name!r} must not be empty")
     if len(raw) > bytes_max:
         raise _invalid(f"key attribute {name!r} has {len(raw)} bytes; at most {bytes_max} fit")
+    return encode_raw(type_, raw, end)
+
+
+def encode_raw(type_: ScalarType, raw: bytes, end: bytes = _END) -> bytes:
+    """A string (as UTF-8) or bytes as a part of a key. `end` as in `_encode`."""
     return _TAGS[type_] + raw.replace(b"\x00", _ESCAPED_ZERO) + end
 
 

@@ -33,7 +33,7 @@ WRITES: tuple[Mutant, ...] = (
         (
             Edit(
                 WriteQueue._commit_group,
-                "self._commit(group.batch, group.sync, committed)",
+                "self._commit(group.batch, group.sync, partial(self._committed, group))",
                 "group.learn()\n"
                 "    group.answer()\n"
                 "    self._commit(group.batch, group.sync, lambda error: None)",
@@ -94,7 +94,7 @@ WRITES: tuple[Mutant, ...] = (
         ("I2",),
         (
             Edit(
-                WriteQueue._commit_group,
+                WriteQueue._committed,
                 "group.answer(_write_error(error))",
                 "group.answer(self._failure)",
             ),
@@ -106,9 +106,9 @@ WRITES: tuple[Mutant, ...] = (
         ("I2",),
         (
             Edit(
-                WriteQueue._commit_group,
+                WriteQueue._committed,
                 "self._fail(group.batch, error)",
-                "self._fail(group.batch, error)\n            group.learn()",
+                "self._fail(group.batch, error)\n        group.learn()",
             ),
         ),
     ),

@@ -7,10 +7,12 @@ import pytest
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.partition import Partition
 from keyplane.storage.v1 import storage_pb2 as storage
-from router.operation import BatchWrite, Get, Write
+from router.operation import BatchWrite, Get, Write, token_name
 
 PARTITION = Partition(300, 1, 0, 1 << 64, 5000, "storage-1")
 KEY = storage.ItemKey(hash=(1 << 64) - 5, encoded=b"\x01" + b"k" * 200)
+
+NAME = token_name(b"c" * 16, 1 << 40)
 
 
 def token(attempt: int = 0, age_ms: int = 0) -> data.WriteToken:
@@ -41,13 +43,13 @@ def test_a_write(put: bytes | None, condition: data.Condition | None) -> None:
         condition=condition,
         token=token(),
     )
-    operation = Write(KEY.hash, KEY.encoded, put, condition, token())
+    operation = Write(KEY.hash, KEY.encoded, put, condition, NAME, 0, 0)
     assert sent(operation) == request(write=write)
 
 
 def test_a_write_in_doubt_says_how_old_it_is() -> None:
     """Counted from the age that the client gave, however often it is sent."""
-    operation = Write(KEY.hash, KEY.encoded, None, None, token(age_ms=1000))
+    operation = Write(KEY.hash, KEY.encoded, None, None, NAME, 0, 1000)
     assert sent(operation).write.token == token(age_ms=1000)
     operation.doubt()
     assert sent(operation, 0.25).write.token == token(attempt=1, age_ms=1250)

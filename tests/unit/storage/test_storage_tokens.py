@@ -17,6 +17,7 @@ from storage.layout import NODE_RECORD, log_keys
 from storage.memory import MemoryEngine
 from storage.move_tokens import from_wire
 from storage.records import put_node
+from storage.request import read_write
 from storage.token_log import TokenLog
 from storage.tokens import COVER_MARGIN_S, Remembered, TokenMemory
 from wire.memory import VirtualClock
@@ -335,11 +336,12 @@ def test_data_of_older_builds_is_covered_since_it_was_first_opened(world: Storag
 def test_time_that_a_retry_waits_at_the_node_does_not_make_it_younger(world: StorageWorld) -> None:
     """Its age is of when it came, so that is what the memory has to reach back from."""
     op = pb.WriteOp(key=item_key("alice"), delete=True, token=token(1, attempt=1, age_ms=3000))
+    write = read_write(op)
     memory = TokenMemory(100.0)
     came = 100.0 + 3.0 + COVER_MARGIN_S
-    assert recall(op, b"t", None, None, memory, came + 0.1) is None
+    assert recall(write, None, None, memory, came + 0.1) is None
     for arrived_at in (came - 0.1, came - 2.0):
-        error = reason_of(lambda at=arrived_at: recall(op, b"t", None, None, memory, at))
+        error = reason_of(lambda at=arrived_at: recall(write, None, None, memory, at))
         assert error.reason is Reason.RETRY_NOT_COVERED
 
 

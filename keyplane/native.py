@@ -1,0 +1,236 @@
+"""The hot path, compiled: `mypyc` makes C extensions of the same source, types and all.
+
+`python -m keyplane.native` compiles the modules in `MODULES` into the virtual environment, which
+takes a C compiler and about a minute. Processes of the data plane then load those instead of the
+source, as long as they were made of the source that is here: a build is found under a digest of it,
+so an edit is never shadowed by an older build. Without a build, or with KEYPLANE_NATIVE=0, the
+source is interpreted and everything works the same, slower.
+
+Only processes that ask for it (`activate`) load the build. Tests, the simulator and its mutants run
+the source.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.machinery
+import importlib.util
+import os
+import shutil
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import ModuleType
+
+# What a request runs through. Each imports nothing that is compiled and not in this list.
+MODULES = (
+    "cache.routes",
+    "keyplane.model.keys",
+    "keyplane.model.partition",
+    "keyplane.model.retry",
+    "router.context",
+    "router.core",
+    "router.exchange",
+    "router.nodes",
+    "router.operation",
+    "router.parse",
+    "router.partition_call",
+    "router.plain",
+    "router.single",
+    "router.tables",
+    "storage.evaluate",
+    "storage.executor",
+    "storage.group",
+    "storage.heat",
+    "storage.layout",
+    "storage.reads",
+    "storage.request",
+    "storage.service",
+    "storage.shard",
+    "storage.state",
+    "storage.stored",
+    "storage.token_log",
+    "storage.tokens",
+    "storage.writes",
+    "wire.http2.blocks",
+    "wire.http2.client",
+    "wire.http2.client_connection",
+    "wire.http2.connection",
+    "wire.http2.expiry",
+    "wire.http2.frames",
+    "wire.http2.inbound",
+    "wire.http2.limits",
+    "wire.http2.metadata",
+    "wire.http2.outbound",
+    "wire.http2.server_connection",
+    "wire.loop",
+    "wire.metrics",
+    "wire.ports",
+    "wire.protobytes",
+)
+
+# 0 keeps the source; 1 insists on the build; unset takes it if it is there.
+VARIABLE = "KEYPLANE_NATIVE"
+
+_ROOT = Path(__file__).resolve().parent.parent
+# Every compiled module is a shim around this library.
+_LIBRARY = "keyplane_native"
+_OPTIMIZATION = "2"
+
+
+class NativeError(Exception):
+    """The message says what to do."""
+
+
+def activate() -> bool:
+    """Makes this process load the compiled modules; False if it goes on without.
+
+    To be called before any of them is imported. Raises NativeError if KEYPLANE_NATIVE makes no
+    sense, or insists on a build that is not there.
+    """
+    wanted = os.environ.get(VARIABLE, "")
+    if wanted not in ("", "0", "1"):
+        raise NativeError(f"{VARIABLE}={wanted!r}: say 1, 0, or nothing at all")
+    if wanted == "0":
+        return False
+    files = _built_files(build_dir())
+    if files is None:
+        if wanted == "1":
+            raise NativeError(
+                f"{VARIABLE}=1, but the modules were not compiled from the source that is here:"
+                " run `python -m keyplane.native`"
+            )
+        return False
+    early = [name for name in MODULES if name in sys.modules]
+    if early:
+        raise NativeError(f"{early[0]} was imported before `keyplane.native.activate()`")
+    sys.meta_path.insert(0, _Finder(files))
+    return True
+
+
+def is_active() -> bool:
+    return any(isinstance(finder, _Finder) for finder in sys.meta_path)
+
+
+def build_dir() -> Path:
+    """Where a build of this very source for this very interpreter belongs."""
+    return Path(sys.prefix) / "keyplane-native" / _digest()
+
+
+def build(verbose: bool = False) -> Path:
+    """Compiles, unless that was done already. Returns the directory.
+
+    Raises NativeError: no compiler, or the code does not compile.
+    """
+    target = build_dir()
+    if _built_files(target) is not None:
+        return target
+    compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
+    if shutil.which(compiler) is None:
+        raise NativeError(f"there is no C compiler ({compiler}): install gcc")
+    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    if not header.exists():
+        raise NativeError("Python's header files are missing: install python3-dev")
+    parent = target.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="building-", dir=parent) as scratch:
+        made = Path(scratch) / "lib"
+        _compile(made, Path(scratch), verbose)
+        for old in parent.iterdir():
+            if not old.name.startswith("building-"):
+                shutil.rmtree(old)
+        made.rename(target)
+    return target
+
+
+def _compile(made: Path, scratch: Path, verbose: bool) -> None:
+    # Only here: neither is needed to run, and both take long to import.
+    from mypyc.build import mypycify
+    from setuptools import Distribution
+
+    before = Path.cwd()
+    # Module names are taken from paths below the working directory.
+    os.chdir(_ROOT)
+    try:
+        paths = [str(_source(name).relative_to(_ROOT)) for name in MODULES]
+        extensions = mypycify(
+            paths,
+            opt_level=_OPTIMIZATION,
+            debug_level="0",
+            multi_file=True,
+            target_dir=str(scratch / "c"),
+            group_name="keyplane",
+            verbose=verbose,
+        )
+        distribution = Distribution({"name": _LIBRARY, "ext_modules": extensions})
+        command = distribution.get_command_obj("build_ext")
+        command.build_lib = str(made)
+        command.build_temp = str(scratch / "o")
+        command.parallel = os.cpu_count()
+        command.ensure_finalized()
+        command.run()
+    except SystemExit as error:
+        raise NativeError("the modules do not compile; the lines above say why") from error
+    finally:
+        os.chdir(before)
+
+
+def _source(name: str) -> Path:
+    return _ROOT.joinpath(*name.split(".")).with_suffix(".py")
+
+
+def _digest() -> str:
+    """Of everything that a build depends on."""
+    digest = hashlib.sha256()
+    digest.update(f"{sys.version} {_OPTIMIZATION} {_mypy_version()}".encode())
+    digest.update(Path(__file__).read_bytes())
+    for name in MODULES:
+        digest.update(_source(name).read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def _mypy_version() -> str:
+    try:
+        return version("mypy")
+    except PackageNotFoundError:
+        return ""
+
+
+def _built_files(directory: Path) -> dict[str, Path] | None:
+    """Files of a whole build by the names of their modules; None if there is none."""
+    suffix = importlib.machinery.EXTENSION_SUFFIXES[0]
+    files = {name: directory.joinpath(*name.split(".")) for name in MODULES}
+    files = {name: path.with_name(path.name + suffix) for name, path in files.items()}
+    files |= {path.name.removesuffix(suffix): path for path in directory.glob(f"*{suffix}")}
+    whole = len(files) > len(MODULES) and all(path.exists() for path in files.values())
+    return files if whole else None
+
+
+class _Finder:
+    """Finds modules in a build. First on `sys.meta_path`."""
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        self._files = files
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        found = self._files.get(name)
+        return None if found is None else importlib.util.spec_from_file_location(name, found)
+
+
+def main() -> int:
+    try:
+        directory = build(verbose="--verbose" in sys.argv[1:])
+    except NativeError as error:
+        sys.stderr.write(f"not compiled: {error}\n")
+        return 1
+    sys.stderr.write(f"compiled: {directory}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

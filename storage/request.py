@@ -1,0 +1,198 @@
+"""What `Execute` is asked for, read from its bytes.
+
+Reads and writes of one item, which is what most requests are, are taken apart as bytes as long as
+they have the form in which routers send them (`wire.protobytes`); all others by the message class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from google.protobuf.message import DecodeError
+
+from keyplane.data.v1 import data_pb2 as data
+from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.limits import ITEM_BYTES_MAX
+from keyplane.storage.v1 import storage_pb2 as pb
+from storage.stored import CLIENT_ID_BYTES, join_token
+from wire.protobytes import fixed64_at, span_at, tag, varint, varint_at
+
+# The router enforces DynamoDB's limit on an item's size; its encoding may be somewhat longer.
+PUT_BYTES_MAX = 2 * ITEM_BYTES_MAX
+
+_PARTITION_ID = tag(pb.ExecuteRequest.PARTITION_ID_FIELD_NUMBER, 0)
+_EPOCH = tag(pb.ExecuteRequest.EPOCH_FIELD_NUMBER, 0)
+_GET = tag(pb.ExecuteRequest.GET_FIELD_NUMBER, 2)
+_WRITE = tag(pb.ExecuteRequest.WRITE_FIELD_NUMBER, 2)
+# Both operations have the key in field 1.
+_KEY = tag(pb.GetOp.KEY_FIELD_NUMBER, 2)
+_HASH = tag(pb.ItemKey.HASH_FIELD_NUMBER, 1)
+_ENCODED = tag(pb.ItemKey.ENCODED_FIELD_NUMBER, 2)
+_PUT = tag(pb.WriteOp.PUT_FIELD_NUMBER, 2)
+_TOKEN = tag(pb.WriteOp.TOKEN_FIELD_NUMBER, 2)
+_CLIENT_ID = tag(data.WriteToken.CLIENT_ID_FIELD_NUMBER, 2) + varint(CLIENT_ID_BYTES)
+_SEQUENCE = tag(data.WriteToken.SEQUENCE_FIELD_NUMBER, 0)
+
+
+class ItemKey:
+    """hash: of the partition key. encoded: the whole key."""
+
+    __slots__ = ("encoded", "hash")
+
+    def __init__(self, hash: int, encoded: bytes) -> None:
+        self.hash = hash
+        self.encoded = encoded
+
+
+class ItemWrite:
+    """Of one item. put: the serialized item; None deletes.
+
+    token: as `join_token` joins it, empty without one. attempt, age_ms: as the token says.
+    """
+
+    __slots__ = ("age_ms", "attempt", "condition", "key", "put", "token")
+
+    def __init__(
+        self,
+        key: ItemKey,
+        put: bytes | None,
+        condition: data.Condition | None,
+        token: bytes,
+        attempt: int,
+        age_ms: int,
+    ) -> None:
+        self.key = key
+        self.put = put
+        self.condition = condition
+        self.token = token
+        self.attempt = attempt
+        self.age_ms = age_ms
+
+
+class Execute:
+    """kind: the field of the operation. key: of a `get`. writes: of a `write` or `batch_write`.
+
+    message: of all other kinds.
+    """
+
+    __slots__ = ("epoch", "key", "kind", "message", "partition_id", "writes")
+
+    def __init__(self, partition_id: int, epoch: int, kind: str) -> None:
+        self.partition_id = partition_id
+        self.epoch = epoch
+        self.kind = kind
+        self.key: ItemKey | None = None
+        self.writes: Sequence[ItemWrite] = ()
+        self.message: pb.ExecuteRequest | None = None
+
+
+def read_execute(payload: bytes) -> Execute:
+    """Raises KeyplaneError: MALFORMED_REQUEST or ITEM_TOO_LARGE."""
+    return _plain(payload) or _general(payload)
+
+
+def read_write(op: pb.WriteOp) -> ItemWrite:
+    """Raises KeyplaneError: MALFORMED_REQUEST or ITEM_TOO_LARGE."""
+    action = op.WhichOneof("action")
+    if action is None or (action == "delete" and not op.delete):
+        raise KeyplaneError(Reason.MALFORMED_REQUEST, "a write is a put or a delete")
+    if len(op.put) > PUT_BYTES_MAX:
+        raise KeyplaneError(
+            Reason.ITEM_TOO_LARGE, f"an item may be {ITEM_BYTES_MAX >> 10} KB; this is larger"
+        )
+    name = b""
+    token = op.token
+    if op.HasField("token"):
+        if len(token.client_id) != CLIENT_ID_BYTES:
+            raise KeyplaneError(
+                Reason.MALFORMED_REQUEST, f"a token's client_id has {CLIENT_ID_BYTES} bytes"
+            )
+        name = join_token(token.client_id, token.sequence)
+    return ItemWrite(
+        ItemKey(op.key.hash, op.key.encoded),
+        op.put if action == "put" else None,
+        op.condition if op.HasField("condition") else None,
+        name,
+        token.attempt,
+        token.age_ms,
+    )
+
+
+def _general(payload: bytes) -> Execute:
+    try:
+        message = pb.ExecuteRequest.FromString(payload)
+    except DecodeError as error:
+        raise KeyplaneError(Reason.MALFORMED_REQUEST, f"not an ExecuteRequest: {error}") from error
+    kind = message.WhichOneof("op")
+    if kind is None:
+        raise KeyplaneError(Reason.MALFORMED_REQUEST, "the request names no operation")
+    execute = Execute(message.partition_id, message.epoch, kind)
+    if kind == "get":
+        execute.key = ItemKey(message.get.key.hash, message.get.key.encoded)
+    elif kind == "write":
+        execute.writes = (read_write(message.write),)
+    elif kind == "batch_write":
+        execute.writes = [read_write(op) for op in message.batch_write.writes]
+    else:
+        execute.message = message
+    return execute
+
+
+def _plain(payload: bytes) -> Execute | None:
+    """A `get`, or a `write` that is a put without condition, in its first attempt."""
+    if not payload.startswith(_PARTITION_ID):
+        return None
+    partition_id, at = varint_at(payload, 1)
+    if not payload.startswith(_EPOCH, at):
+        return None
+    epoch, at = varint_at(payload, at + 1)
+    if at < 0:
+        return None
+    gets = payload.startswith(_GET, at)
+    if not gets and not payload.startswith(_WRITE, at):
+        return None
+    at, end = span_at(payload, at + 1)
+    if end != len(payload) or not payload.startswith(_KEY, at):
+        return None
+    at, key_end = span_at(payload, at + 1)
+    if key_end < 0 or not payload.startswith(_HASH, at):
+        return None
+    key_hash = fixed64_at(payload, at + 1)
+    at += 9
+    if not payload.startswith(_ENCODED, at):
+        return None
+    at, encoded_end = span_at(payload, at + 1)
+    if encoded_end != key_end:
+        return None
+    key = ItemKey(key_hash, payload[at:key_end])
+    if gets:
+        if key_end != end:
+            return None
+        execute = Execute(partition_id, epoch, "get")
+        execute.key = key
+        return execute
+    if not payload.startswith(_PUT, key_end):
+        return None
+    at, put_end = span_at(payload, key_end + 1)
+    if put_end < 0 or put_end - at > PUT_BYTES_MAX:
+        return None
+    put = payload[at:put_end]
+    token = b""
+    if put_end != end:
+        if not payload.startswith(_TOKEN, put_end):
+            return None
+        at, token_end = span_at(payload, put_end + 1)
+        if token_end != end or not payload.startswith(_CLIENT_ID, at):
+            return None
+        at += len(_CLIENT_ID)
+        client_id = payload[at : at + CLIENT_ID_BYTES]
+        at += CLIENT_ID_BYTES
+        if not payload.startswith(_SEQUENCE, at):
+            return None
+        sequence, at = varint_at(payload, at + 1)
+        if at != end:
+            return None
+        token = join_token(client_id, sequence)
+    execute = Execute(partition_id, epoch, "write")
+    execute.writes = (ItemWrite(key, put, None, token, 0, 0),)
+    return execute
