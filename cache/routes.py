@@ -13,7 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 from cache.partition_map import PartitionMap
 from keyplane.catalog.v1 import catalog_pb2 as pb
@@ -31,11 +31,27 @@ OVERLAY_MAX = 4096
 OVERLAY_WITHOUT_MAP_MAX = 1 << 20
 
 
-class Route(NamedTuple):
+class Route:
     """Where a key hash lives, and what said so."""
 
-    partition: Partition
-    source: Source
+    __slots__ = ("partition", "source")
+
+    def __init__(self, partition: Partition, source: Source) -> None:
+        self.partition = partition
+        self.source = source
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Route)
+            and self.partition == other.partition
+            and self.source == other.source
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.partition, self.source))
+
+    def __repr__(self) -> str:
+        return f"Route({self.partition!r}, {self.source!r})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,10 +27,13 @@ from types import ModuleType
 
 # What a request runs through. Each imports nothing that is compiled and not in this list.
 MODULES = (
+    "cache.pages",
+    "cache.partition_map",
     "cache.routes",
     "keyplane.model.keys",
     "keyplane.model.partition",
     "keyplane.model.retry",
+    "router.config",
     "router.context",
     "router.core",
     "router.exchange",
@@ -41,6 +44,8 @@ MODULES = (
     "router.plain",
     "router.single",
     "router.tables",
+    "storage.config",
+    "storage.engine",
     "storage.evaluate",
     "storage.executor",
     "storage.group",
@@ -65,6 +70,7 @@ MODULES = (
     "wire.http2.limits",
     "wire.http2.metadata",
     "wire.http2.outbound",
+    "wire.http2.server",
     "wire.http2.server_connection",
     "wire.loop",
     "wire.metrics",

@@ -26,7 +26,7 @@ def get_item(context: RouterContext, exchange: Exchange, payload: bytes) -> None
         if known is not None:
             placed = place_plain(known, plain.item, True)
             if placed is not None:
-                context.touch(plain.table)
+                context.use(plain.table)
                 _send(context, exchange, known, Get(placed[0], placed[1]))
                 return
     _get_item(context, exchange, read_request(data.GetItemRequest, payload))
@@ -40,7 +40,7 @@ def put_item(context: RouterContext, exchange: Exchange, payload: bytes) -> None
         if known is not None and token:
             placed = place_plain(known, plain.item, False)
             if placed is not None:
-                context.touch(plain.table)
+                context.use(plain.table)
                 write = Write(placed[0], placed[1], plain.item, None, token, 0, 0)
                 _send(context, exchange, known, write)
                 return

@@ -5,8 +5,6 @@ Pure: nothing here touches an engine, so the rules can be read and tested alone.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError, Reason
 from storage.request import ItemWrite
@@ -14,13 +12,18 @@ from storage.stored import StoredHeader, seal_item
 from storage.tokens import Remembered, TokenMemory
 
 
-class Outcome(NamedTuple):
+class Outcome:
     """version, existed: the answer. changed: whether the entry becomes `value` (None: deleted)."""
 
-    version: int
-    existed: bool
-    changed: bool = False
-    value: bytes | None = None
+    __slots__ = ("changed", "existed", "value", "version")
+
+    def __init__(
+        self, version: int, existed: bool, changed: bool = False, value: bytes | None = None
+    ) -> None:
+        self.version = version
+        self.existed = existed
+        self.changed = changed
+        self.value = value
 
 
 def recall(

@@ -88,7 +88,7 @@ class Group:
 
     def change(self, shard: Shard, entry: TailEntry) -> None:
         """Makes an item anew, replaces it, or deletes it."""
-        key, old, new = entry
+        key, old, new = entry.key, entry.old, entry.new
         self.batch.writes[key] = new
         self.changes.append((shard, entry))
         items, data_bytes = self.growth.get(shard, (0, 0))

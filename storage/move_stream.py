@@ -71,10 +71,10 @@ class MoveStream:
         tail = self._tail
         entries = []
         size = 0
-        for key, old, new in tail.entries:
-            self.digest.replace(key, old, new)
-            entries.append(_entry(key, new))
-            size += len(key) + len(new or b"")
+        for entry in tail.entries:
+            self.digest.replace(entry.key, entry.old, entry.new)
+            entries.append(_entry(entry.key, entry.new))
+            size += len(entry.key) + len(entry.new or b"")
             if size >= self._chunk_bytes:
                 break
         del tail.entries[: len(entries)]

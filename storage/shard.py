@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.model.partition import Partition
@@ -14,12 +13,15 @@ from storage.records import Progress
 from storage.tokens import TokenMemory
 
 
-class TailEntry(NamedTuple):
+class TailEntry:
     """A committed write that the target of a move has yet to see. None: no entry."""
 
-    key: bytes
-    old: bytes | None
-    new: bytes | None
+    __slots__ = ("key", "new", "old")
+
+    def __init__(self, key: bytes, old: bytes | None, new: bytes | None) -> None:
+        self.key = key
+        self.old = old
+        self.new = new
 
 
 @dataclass(slots=True)

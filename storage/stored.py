@@ -7,7 +7,6 @@ that write can be recognized even after a restart. A moving item travels with it
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
 from keyplane.model.errors import KeyplaneError, Reason
 
@@ -22,11 +21,14 @@ _HAS_TOKEN = 0x01
 CLIENT_ID_BYTES = 16
 
 
-class StoredHeader(NamedTuple):
+class StoredHeader:
     """token: client id and sequence number as `join_token` joins them; empty without one."""
 
-    version: int
-    token: bytes
+    __slots__ = ("token", "version")
+
+    def __init__(self, version: int, token: bytes) -> None:
+        self.version = version
+        self.token = token
 
 
 def join_token(client_id: bytes, sequence: int) -> bytes:

@@ -77,10 +77,7 @@ class ServerCall:
             sending.credit.pop(stream, None)
         sending.window -= size
         connection.out += (
-            _pack_start(
-                *(_START_HEAD, stream, RESPONSE_BLOCK),
-                *(size << 8, 0, stream, 0, size - 5),
-            ),
+            _pack_start(_START_HEAD, stream, RESPONSE_BLOCK, size << 8, 0, stream, 0, size - 5),
             payload,
             _pack_end(_END_HEAD, stream, TRAILERS_OK),
         )
