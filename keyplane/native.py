@@ -72,6 +72,7 @@ MODULES = (
     "wire.http2.outbound",
     "wire.http2.server",
     "wire.http2.server_connection",
+    "wire.http2.tick",
     "wire.loop",
     "wire.metrics",
     "wire.ports",

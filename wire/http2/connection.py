@@ -35,6 +35,8 @@ from wire.http2.limits import (
     allowance,
 )
 from wire.http2.outbound import Sending
+from wire.http2.tick import tick_of
+from wire.loop import time_of
 
 _OUR_SETTINGS: Final = h2.settings_frame(
     (
@@ -62,6 +64,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self._now = time_of(loop)
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.out: list[bytes] = []
         self.ready = False
@@ -71,6 +74,7 @@ class Connection(asyncio.Protocol):
         self.last_id = 0
         # The last stream that our GOAWAY promises to answer; None before it.
         self.goaway_id: int | None = None
+        self._tick = tick_of(loop)
         # True while somebody will flush `out` anyway.
         self.flushing = False
         self.reader = BlockReader()
@@ -147,15 +151,18 @@ class Connection(asyncio.Protocol):
             return
         self.heard = True
         self.flushing = True
-        self.read_at = self.loop.time()
+        self.read_at = self._now()
+        self._tick.read_begins()
         try:
             self._rest = self._read(self._rest + data if self._rest else data)
+            receiving = self.receiving
+            if receiving.consumed * 2 >= CONNECTION_WINDOW:
+                receiving.renew_connection_window()
         except ConnectionFault as fault:
             self.fail(fault)
-        receiving = self.receiving
-        if receiving.consumed * 2 >= CONNECTION_WINDOW:
-            receiving.renew_connection_window()
-        self.flush()
+        finally:
+            self.flush()
+            self._tick.read_ends()
 
     def _read(self, buf: bytes) -> bytes:
         """Handles every whole frame of the buffer and returns the rest. Raises ConnectionFault."""
@@ -383,7 +390,7 @@ class Connection(asyncio.Protocol):
     def schedule_flush(self) -> None:
         if not self.flushing:
             self.flushing = True
-            self.loop.call_soon(self.flush)
+            self._tick.add(self)
 
     def call_written(self) -> None:
         """A call or an answer has been added to `out`. It leaves with the tick; but when many have
@@ -396,7 +403,7 @@ class Connection(asyncio.Protocol):
             out.clear()
         elif not self.flushing:
             self.flushing = True
-            self.loop.call_soon(self.flush)
+            self._tick.add(self)
 
     def flush(self) -> None:
         """Hands all that has collected to the socket, in one piece."""

@@ -57,7 +57,9 @@ def test_a_server_sees_who_calls_until_when_and_with_what() -> None:
     scene = Scene()
     scene.call()
     scene.clock.run_for(1.0)
-    assert scene.seen == [Request("/S/Echo", b"payload", 5.0, "router-1", {"trace": "1"})]
+    (seen,) = scene.seen
+    assert (seen.method, seen.payload, seen.deadline) == ("/S/Echo", b"payload", 5.0)
+    assert (seen.peer, seen.metadata) == ("router-1", {"trace": "1"})
 
 
 def test_nobody_listening_is_definite() -> None:
