@@ -52,6 +52,8 @@ def install() -> None:
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     # In memory it needs nothing that an install script would build.
     options = ["--no-audit", "--no-fund", "--ignore-scripts", "--no-save"]
+    # One more try, and not npm's ten seconds to a minute before it.
+    options += ["--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
     try:
         done = subprocess.run(
             ["npm", "install", "--prefix", str(DIRECTORY), *options, f"dynalite@{VERSION}"],

@@ -29,6 +29,7 @@ from bench._plan import Plan, kind_named
 from bench._plots import plot_comparison, plot_soak, plot_sweep
 from bench._report import comparison_tables, growth_table, soak_table, sweep_table
 from bench._systems import DESCRIPTIONS, Load
+from keyplane import native
 from keyplane.model.errors import KeyplaneError
 from wire.transports import TransportKind
 
@@ -118,7 +119,11 @@ def run(
         raise typer.Exit(1) from error
     if as_json:
         settings = {"seconds": seconds, "rounds": rounds, "items": items, "item_bytes": ITEM_BYTES}
-        machine = {"python": platform.python_version(), "cpus": os.cpu_count()}
+        machine = {
+            "python": platform.python_version(),
+            "cpus": os.cpu_count(),
+            "compiled": native.is_active(),
+        }
         result = results.facts | {"settings": settings, "machine": machine}
         sys.stdout.write(json.dumps(result) + "\n")
     results.draw()

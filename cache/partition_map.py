@@ -30,9 +30,28 @@ class PartitionMap:
 
     __slots__ = ("_id_max", "_made", "_starts", "count", "pages", "table", "version")
 
-    def __init__(self, table: pb.Table, version: int, pages: Iterable[Page]) -> None:
-        """Raises KeyplaneError(MAP_INVALID) if the pages are not a whole map of this table."""
-        self._fill(table, version, tuple(pages))
+    def __init__(
+        self,
+        table: pb.Table,
+        version: int,
+        pages: Iterable[Page],
+        before: PartitionMap | None = None,
+    ) -> None:
+        """Raises KeyplaneError(MAP_INVALID) if the pages are not a whole map of this table.
+
+        before: the map that this one follows; then nothing is checked, which is the caller's to do.
+        """
+        self.table = table
+        self.version = version
+        self.pages = tuple(pages)
+        self.count = sum(map(len, self.pages))
+        self._starts = [page.start for page in self.pages]
+        self._made = 0
+        self._id_max: int
+        if before is not None:
+            self._made = before._made
+            self._id_max = before._id_max
+            return
         _check_tiling(table, self.pages, 0, KEYSPACE_END)
         ids: set[int] = set()
         for page in self.pages:
@@ -63,7 +82,7 @@ class PartitionMap:
             raise _invalid(root.table, "a page is missing")
         if base is not None and base.table.table_id == root.table.table_id:
             _check_tiling(root.table, found, 0, KEYSPACE_END)
-            made = base._successor(root.table, root.version, tuple(found))
+            made = cls(root.table, root.version, found, base)
             fresh = [page for page in found if page.digest not in held]
             dropped = held.keys() - root.page_digests
             made._check_ids(base, fresh, [held[digest] for digest in dropped])
@@ -111,7 +130,7 @@ class PartitionMap:
         new = list(added)
         changed = [*gone.values(), *new]
         if not changed:
-            return self._successor(table, version, self.pages)
+            return PartitionMap(table, version, self.pages, self)
         for partition in gone.values():
             if self.floor(partition.start).partition_id != partition.partition_id:
                 raise _invalid(table, f"partition {partition.partition_id} is not in the map")
@@ -121,7 +140,7 @@ class PartitionMap:
         dropped = self.pages[first:following]
         _check_tiling(table, fresh, dropped[0].start, dropped[-1].end)
         pages = (*self.pages[:first], *fresh, *self.pages[following:])
-        made = self._successor(table, version, pages)
+        made = PartitionMap(table, version, pages, self)
         made._check_ids(self, fresh, dropped)
         return made
 
@@ -139,20 +158,6 @@ class PartitionMap:
 
     def __repr__(self) -> str:
         return f"PartitionMap({self.table.name}, version {self.version}, {self.count} partitions)"
-
-    def _fill(self, table: pb.Table, version: int, pages: tuple[Page, ...]) -> None:
-        self.table = table
-        self.version = version
-        self.pages = pages
-        self.count = sum(map(len, pages))
-        self._starts = [page.start for page in pages]
-        self._made = 0
-
-    def _successor(self, table: pb.Table, version: int, pages: tuple[Page, ...]) -> PartitionMap:
-        made = object.__new__(PartitionMap)
-        made._fill(table, version, pages)
-        made._made, made._id_max = self._made, self._id_max
-        return made
 
     def _check_ids(
         self, base: PartitionMap, fresh: Sequence[Page], dropped: Iterable[Page]

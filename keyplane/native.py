@@ -24,6 +24,9 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import ModuleType
+from typing import Annotated
+
+import typer
 
 # What a request runs through. Each imports nothing that is compiled and not in this list.
 MODULES = (
@@ -45,7 +48,6 @@ MODULES = (
     "router.single",
     "router.tables",
     "storage.config",
-    "storage.engine",
     "storage.evaluate",
     "storage.executor",
     "storage.group",
@@ -66,6 +68,7 @@ MODULES = (
     "wire.http2.connection",
     "wire.http2.expiry",
     "wire.http2.frames",
+    "wire.http2.greeting",
     "wire.http2.inbound",
     "wire.http2.limits",
     "wire.http2.metadata",
@@ -127,7 +130,7 @@ def build_dir() -> Path:
     return Path(sys.prefix) / "keyplane-native" / _digest()
 
 
-def build(verbose: bool = False) -> Path:
+def build() -> Path:
     """Compiles, unless that was done already. Returns the directory.
 
     Raises NativeError: no compiler, or the code does not compile.
@@ -135,25 +138,22 @@ def build(verbose: bool = False) -> Path:
     target = build_dir()
     if _built_files(target) is not None:
         return target
-    compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
-    if shutil.which(compiler) is None:
-        raise NativeError(f"there is no C compiler ({compiler}): install gcc")
-    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
-    if not header.exists():
-        raise NativeError("Python's header files are missing: install python3-dev")
+    lacking = _missing()
+    if lacking:
+        raise NativeError(f"a C compiler or Python's headers are missing: install {lacking}")
     parent = target.parent
     parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="building-", dir=parent) as scratch:
         made = Path(scratch) / "lib"
-        _compile(made, Path(scratch), verbose)
+        _compile(made, Path(scratch))
         for old in parent.iterdir():
             if not old.name.startswith("building-"):
-                shutil.rmtree(old)
+                shutil.rmtree(old, ignore_errors=True)
         made.rename(target)
     return target
 
 
-def _compile(made: Path, scratch: Path, verbose: bool) -> None:
+def _compile(made: Path, scratch: Path) -> None:
     # Only here: neither is needed to run, and both take long to import.
     from mypyc.build import mypycify
     from setuptools import Distribution
@@ -170,7 +170,6 @@ def _compile(made: Path, scratch: Path, verbose: bool) -> None:
             multi_file=True,
             target_dir=str(scratch / "c"),
             group_name="keyplane",
-            verbose=verbose,
         )
         distribution = Distribution({"name": _LIBRARY, "ext_modules": extensions})
         command = distribution.get_command_obj("build_ext")
@@ -183,6 +182,14 @@ def _compile(made: Path, scratch: Path, verbose: bool) -> None:
         raise NativeError("the modules do not compile; the lines above say why") from error
     finally:
         os.chdir(before)
+
+
+def _missing() -> list[str]:
+    """What a compilation lacks, as Debian's packages are named."""
+    compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
+    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    found = {"gcc": shutil.which(compiler) is not None, "python3-dev": header.exists()}
+    return [package for package, there in found.items() if not there]
 
 
 def _source(name: str) -> Path:
@@ -229,15 +236,35 @@ class _Finder:
         return None if found is None else importlib.util.spec_from_file_location(name, found)
 
 
-def main() -> int:
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
+def run(
+    check: Annotated[
+        bool, typer.Option("--check", help="Compile nothing; exit 0 if it is done, else 1.")
+    ] = False,
+    missing: Annotated[
+        bool, typer.Option("--missing", help="Compile nothing; print what Debian calls what lacks.")
+    ] = False,
+) -> None:
+    """Compiles the modules that every request of the data plane runs through.
+
+    Routers, storage nodes and benchmarks then load them by themselves, for as long as the source
+    they were made of does not change. KEYPLANE_NATIVE=0 makes a process run the source.
+    """
+    if missing:
+        typer.echo(" ".join(_missing()))
+        return
+    if check:
+        raise typer.Exit(0 if _built_files(build_dir()) is not None else 1)
     try:
-        directory = build(verbose="--verbose" in sys.argv[1:])
+        directory = build()
     except NativeError as error:
-        sys.stderr.write(f"not compiled: {error}\n")
-        return 1
-    sys.stderr.write(f"compiled: {directory}\n")
-    return 0
+        typer.echo(f"not compiled: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"compiled: {directory}", err=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app(prog_name="python -m keyplane.native")

@@ -24,6 +24,7 @@ from typing import Any, Protocol, TypeAlias
 import structlog
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from keyplane import native
 from keyplane.model.errors import KeyplaneError
 from wire import crashpoints
 from wire.exporter import Exporter
@@ -197,7 +198,12 @@ async def _run(
                 _write_run_file(settings.run_file, name, address, exporter.address)
         except (KeyplaneError, OSError) as error:
             return _give_up(log, f"cannot start: {error}", EXIT_FAILED)
-        log.info("listening", address=address, metrics=f"http://{exporter.address}/metrics")
+        log.info(
+            "listening",
+            address=address,
+            metrics=f"http://{exporter.address}/metrics",
+            compiled=native.is_active(),
+        )
         await _until_stopped(stop, core, server, log)
         log.info("stopping", status=core.status())
         await server.set_serving(False)

@@ -168,9 +168,11 @@ def test_logs_are_shown_and_followed(cli: Cli) -> None:
     shown = cli("logs", "router", "--lines", "3")["logs"]
     assert set(shown) >= {"router-1", "router-2"}
     assert 1 <= len(shown["router-1"]["lines"]) <= 3
-    following = cli.start("logs", "router-2", "--follow", "--lines", "0")
-    cli("restart", "router-2")
+    following = cli.start("logs", "router-2", "--follow", "--lines", "1")
     assert following.stdout is not None
+    # It has read to the end by now, so what comes next cannot be missed.
+    following.stdout.readline()
+    cli("restart", "router-2")
     for line in following.stdout:
         if "listening" in line:
             break

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from raw_http2 import RawClient, message
+from raw_http2 import RawClient, message, of_source
 
 from keyplane.model.errors import Reason
 from wire.http2 import frames as h2
@@ -311,6 +311,7 @@ def test_a_connection_without_calls_is_left_in_peace() -> None:
     play(story, tick_s=0.005)
 
 
+@of_source
 def test_before_stream_ids_run_out_a_new_connection_takes_over(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

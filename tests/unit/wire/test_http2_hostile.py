@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from raw_http2 import RawClient, message, request, request_block
+from raw_http2 import RawClient, message, of_source, request, request_block
 
 from wire.http2 import frames as h2
 from wire.http2 import limits
@@ -225,6 +225,7 @@ def test_more_data_than_a_streams_window_ends_the_stream() -> None:
     play(story)
 
 
+@of_source
 def test_more_data_than_the_connections_window_ends_the_connection() -> None:
     """Frames of streams that have ended count too; a peer may not send them without limit."""
 
@@ -481,6 +482,7 @@ def test_a_call_that_is_not_one_message_is_answered_with_a_status(name: str) -> 
 # --- All connections together --------------------------------------------------------------------
 
 
+@of_source
 def test_one_connection_too_many_is_closed_and_told_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wire.http2.server_connection.CONNECTIONS_MAX", 2)
 
@@ -494,6 +496,7 @@ def test_one_connection_too_many_is_closed_and_told_why(monkeypatch: pytest.Monk
     play(story)
 
 
+@of_source
 def test_past_the_bound_of_the_process_the_worst_connection_is_cut(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
