@@ -84,6 +84,11 @@ class Page:
         """Partitions, without gaps."""
         return self.count
 
+    @property
+    def looked_ahead(self) -> bool:
+        """Whether it was cut for its size, at a place that depends on partitions after it too."""
+        return bool(_cut_hash(self.starts[-1]) & _BOUNDARY_MASK)
+
     def __repr__(self) -> str:
         return f"Page([{self.start:#x}, {self.end:#x}), {self.count} partitions)"
 
@@ -151,7 +156,7 @@ class Paginator:
                 f"partitions {run[-1].partition_id} and {partition.partition_id} overlap"
             )
         run.append(partition)
-        hashes.append(xxhash.xxh3_64_intdigest(partition.start.to_bytes(8, "big")))
+        hashes.append(_cut_hash(partition.start))
         if not hashes[-1] & _BOUNDARY_MASK:
             self._cut(len(run))
         elif len(run) == PAGE_PARTITIONS_MAX:
@@ -227,6 +232,11 @@ def _encode(table_id: int, run: Sequence[Partition]) -> Page:
         replica_set_indexes=set_indexes,
     )
     return Page(message, message.SerializeToString(deterministic=True))
+
+
+def _cut_hash(start: int) -> int:
+    """Decides whether a page ends with the partition that starts there."""
+    return xxhash.xxh3_64_intdigest(start.to_bytes(8, "big"))
 
 
 def _leader_first(partition: Partition) -> tuple[str, ...]:

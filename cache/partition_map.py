@@ -136,8 +136,12 @@ class PartitionMap:
                 raise _invalid(table, f"partition {partition.partition_id} is not in the map")
         first = self._page_index(min(partition.start for partition in changed))
         last = self._page_index(max(partition.end for partition in changed) - 1)
+        while first and self.pages[first - 1].looked_ahead:
+            first -= 1
         fresh, following = self._repaginate(first, last, gone, new)
         dropped = self.pages[first:following]
+        same = {page.digest: page for page in dropped}
+        fresh = [same.get(page.digest, page) for page in fresh]
         _check_tiling(table, fresh, dropped[0].start, dropped[-1].end)
         pages = (*self.pages[:first], *fresh, *self.pages[following:])
         made = PartitionMap(table, version, pages, self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from cache_world import make_map, make_partitions, make_table, split
@@ -134,6 +135,22 @@ def test_a_split_rewrites_one_page_seldom_two() -> None:
         made = after
     assert max(rewritten) <= 4
     assert sum(rewritten) / len(rewritten) < 1.2
+
+
+def test_pages_are_cut_the_same_whether_a_map_was_changed_or_made() -> None:
+    """Also where a page was cut for its size, in sight of what is split now on the next page."""
+    made = make_map(322)
+    assert made.pages[0].looked_ahead
+    # A child that starts here has the lowest hash of all that the cut looks at.
+    at = 11_400_316_989_652_797_428
+    parent = made.floor(at)
+    children = [
+        replace(parent, partition_id=1000, end=at, epoch=2),
+        replace(parent, partition_id=1001, start=at, epoch=2),
+    ]
+    after = made.replace(2, [parent], children)
+    anew = PartitionMap.build(after.table, 2, after.partitions())
+    assert [page.digest for page in anew.pages] == [page.digest for page in after.pages]
 
 
 def test_a_root_and_its_pages_make_the_map_again() -> None:
