@@ -58,6 +58,7 @@ def commands_of(text: str) -> list[Command]:
 
 
 @pytest.mark.cluster
+@pytest.mark.apart
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_command_shown_works(document: Path, tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def _table(name: str, *keys: str) -> metadata.CreateTableRequest:
 
 
 @pytest.mark.cluster
+@pytest.mark.apart
 @pytest.mark.parametrize("document", PROGRAMS)
 def test_every_example_runs(document: str, home: Path) -> None:
     done = subprocess.run(

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from keyplane.data.v1 import data_pb2 as data
+from keyplane.model.items import to_item
 from keyplane.model.partition import Partition
 from keyplane.storage.v1 import storage_pb2 as storage
 from router.operation import BatchWrite, Get, Write, token_name
+from wire.protobytes import varint
 
 PARTITION = Partition(300, 1, 0, 1 << 64, 5000, "storage-1")
 KEY = storage.ItemKey(hash=(1 << 64) - 5, encoded=b"\x01" + b"k" * 200)
@@ -62,3 +64,49 @@ def test_a_batch_in_doubt_says_how_old_each_write_is() -> None:
     operation.doubt()
     written = sent(operation, 0.25).batch_write.writes
     assert [each.token.age_ms for each in written] == [250, 750]
+
+
+def an_answer(**result: object) -> bytes:
+    return storage.ExecuteResponse(**result).SerializeToString()  # type: ignore[arg-type]
+
+
+ITEM = to_item({"id": "a", "n": 7, "list": [1, "two"], "s": "x" * 20_000})
+
+
+@pytest.mark.parametrize("version", [1, 200, 1 << 40])
+def test_what_a_read_answers(version: int) -> None:
+    """The bytes that a storage node writes, and any other form of the same message."""
+    item = ITEM.SerializeToString()
+    plain = an_answer(get=storage.GetResult(found=True, item=item, version=version))
+    found = storage.GetResult(version=version).SerializeToString()
+    rest = storage.GetResult(found=True, item=item).SerializeToString()
+    turned = b"\x0a" + varint(len(found + rest)) + found + rest
+    for payload in (plain, turned):
+        answer = Get(KEY.hash, KEY.encoded).read(payload)
+        assert answer is not None
+        assert data.GetItemResponse.FromString(answer) == data.GetItemResponse(
+            item=ITEM, version=version
+        )
+    nothing = Get(KEY.hash, KEY.encoded).read(an_answer(get=storage.GetResult()))
+    assert nothing is not None
+    assert data.GetItemResponse.FromString(nothing) == data.GetItemResponse()
+
+
+@pytest.mark.parametrize("existed", [True, False])
+def test_what_a_write_answers(existed: bool) -> None:
+    payload = an_answer(write=storage.WriteResult(version=300, existed=existed))
+    put = Write(KEY.hash, KEY.encoded, b"", None, NAME, 0, 0).read(payload)
+    assert put is not None
+    assert data.PutItemResponse.FromString(put) == data.PutItemResponse(version=300)
+    gone = Write(KEY.hash, KEY.encoded, None, None, NAME, 0, 0).read(payload)
+    assert gone is not None
+    assert data.DeleteItemResponse.FromString(gone) == data.DeleteItemResponse(deleted=existed)
+
+
+def test_an_answer_to_something_else_is_none() -> None:
+    read, write = Get(KEY.hash, KEY.encoded), Write(KEY.hash, KEY.encoded, b"", None, NAME, 0, 0)
+    got = an_answer(get=storage.GetResult(found=True, item=b"", version=1))
+    wrote = an_answer(write=storage.WriteResult(version=1))
+    assert read.read(wrote) is None and write.read(got) is None
+    for payload in (b"", b"\xff", got[:-1], b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f"):
+        assert read.read(payload) is None
