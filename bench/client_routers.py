@@ -2,7 +2,8 @@
 
 Single reads by the SDK in a closed loop against three routers and a storage node on this machine.
 The ways take turns, round by round; figures are medians of rounds. The slow router sends every
-request to its storage node 10 ms late; the dead one was killed.
+request to its storage node 10 ms late; the dead one was killed. A hedged read goes to a second
+router after 20 ms.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import typer
 
 from bench._closed_loop import Read, Round, closed_window, fresh_read, medians
 from bench._cluster import TEXT, cluster_of, create_table
-from keyplane import AsyncClient
+from keyplane import AsyncClient, ClientConfig
 from keyplane.cluster import Cluster, ClusterConfig, Faults, Kind
 from wire.faults import Direction, Fault, FaultKind
 
@@ -28,6 +29,7 @@ ITEM = KEY | {"text": TEXT}
 
 ROUTERS = 3
 SLOW_BY_S = 0.010
+HEDGE_AFTER_S = 0.020
 
 # The router that has the trouble.
 VICTIM = f"router-{ROUTERS}"
@@ -54,9 +56,8 @@ def run(
         for number in range(rounds):
             sys.stderr.write(f"round {number + 1} of {rounds}\n")
             for way, trouble in WAYS.items():
-                one_channel_each = way == FRESH
                 with trouble(cluster):
-                    measured = _window(routers, one_channel_each, outstanding, window_s)
+                    measured = _window(routers, way, outstanding, window_s)
                     found.setdefault(way, []).append(asyncio.run(measured))
     results = {way: medians(windows) for way, windows in found.items()}
     _show(results)
@@ -99,9 +100,11 @@ def _well(_cluster: Cluster) -> Iterator[None]:
 
 
 FRESH = "fresh channel"
+HEDGED = "one slow, hedged"
 WAYS: Mapping[str, Callable[[Cluster], AbstractContextManager[None]]] = {
     "all well": _well,
     "one slow": _slow,
+    HEDGED: _slow,
     "one dead": _dead,
     FRESH: _well,
 }
@@ -112,22 +115,21 @@ async def _write(routers: Sequence[str]) -> None:
         await client.put_item(TABLE, ITEM)
 
 
-async def _window(
-    routers: Sequence[str], one_channel_each: bool, outstanding: int, window_s: float
-) -> Round:
+async def _window(routers: Sequence[str], way: str, outstanding: int, window_s: float) -> Round:
     """One window after NOTICE_S of load, by a client that has not met these routers before."""
-    async with AsyncClient(routers) as client:
+    config = ClientConfig(hedge_after_s=HEDGE_AFTER_S if way == HEDGED else None)
+    async with AsyncClient(routers, config) as client:
 
         async def pooled() -> object:
             return await client.get_item(TABLE, KEY)
 
-        read: Read = fresh_read(routers[0], TABLE, KEY) if one_channel_each else pooled
+        read: Read = fresh_read(routers[0], TABLE, KEY) if way == FRESH else pooled
         await closed_window(read, outstanding, NOTICE_S)
         return await closed_window(read, outstanding, window_s)
 
 
 def _show(results: dict[str, dict[str, float]]) -> None:
-    row = "{:<14}{:>12}{:>10}{:>10}\n"
+    row = "{:<18}{:>12}{:>10}{:>10}\n"
     sys.stderr.write(row.format("", "requests/s", "p50 ms", "p99 ms"))
     for way, figures in results.items():
         sys.stderr.write(row.format(way, *figures.values()))

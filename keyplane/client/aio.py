@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 import grpc
 import grpc.aio
@@ -35,8 +35,10 @@ from keyplane.client.requests import (
     condition,
     sort_range,
 )
-from keyplane.model.errors import Reason
+from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.route.v1 import route_pb2 as route
+
+_Answer: TypeAlias = grpc.aio.UnaryUnaryCall[Any, Any]
 
 
 class AsyncClient:
@@ -247,11 +249,15 @@ class AsyncClient:
                 continue
             for router in step.probes:
                 self._start_probe(router)
+            router = step.router
             try:
-                method = self._method(step.router, call.method)
-                response = await method(call.request, timeout=step.timeout_s)
+                method = self._method(router, call.method)
+                answer = method(call.request, timeout=step.timeout_s)
+                if step.hedge_after_s is not None:
+                    router, answer = await self._hedged(call, router, answer, step.hedge_after_s)
+                response = await answer
             except grpc.aio.AioRpcError as failure:
-                error = read_error(step.router, failure)
+                error = read_error(router, failure)
             except BaseException:
                 call.abandoned(time.monotonic())
                 raise
@@ -260,6 +266,42 @@ class AsyncClient:
                     return call.result
                 continue
             call.failed(time.monotonic(), error)
+
+    async def _hedged(
+        self, call: Call[T], router: str, answer: _Answer, after_s: float
+    ) -> tuple[str, _Answer]:
+        """The attempt to go on with: this one, or one at a second router if it takes too long."""
+        attempts = {asyncio.ensure_future(answer.code()): (router, answer)}
+        try:
+            await asyncio.wait(attempts, timeout=after_s)
+            step = None if answer.done() else call.hedge(time.monotonic())
+            if step is None:
+                return router, answer
+            second = self._method(step.router, call.method)(call.request, timeout=step.timeout_s)
+            attempts[asyncio.ensure_future(second.code())] = (step.router, second)
+            ended, waiting = await asyncio.wait(attempts, return_when=asyncio.FIRST_COMPLETED)
+            if not waiting:
+                ended, waiting = {ended.pop()}, ended
+            (over,), (open_,) = ended, waiting
+            if over.result() is grpc.StatusCode.OK:
+                call.keep(attempts[over][0], time.monotonic())
+                attempts[open_][1].cancel()
+                return attempts[over]
+            error = await self._error(*attempts[over])
+            call.keep(attempts[open_][0], time.monotonic(), error)
+            return attempts[open_]
+        except BaseException:
+            for _, each in attempts.values():
+                each.cancel()
+            raise
+
+    async def _error(self, router: str, answer: _Answer) -> KeyplaneError:
+        """Of an attempt that has failed."""
+        try:
+            await answer
+        except grpc.aio.AioRpcError as failure:
+            return read_error(router, failure)
+        raise AssertionError("only of an attempt that has failed")
 
     def _start_probe(self, router: str) -> None:
         task = asyncio.get_running_loop().create_task(self._probe(router))

@@ -6,6 +6,9 @@
         Send: send `call.request` to the router, then
               call.failed(now, error)       # raises if it cannot be tried again
               call.answered(now, response)  # True: `call.result` is there
+              or after `hedge_after_s` without either:
+              call.hedge(now)               # a second router to send the read to as well; then
+              call.keep(router, now)        # the one of them that the call goes on with
 
 The sync and the asyncio client are this loop, without and with `await`.
 """
@@ -42,11 +45,13 @@ class Send:
     """Send the call's request to this router, and give it so long.
 
     probes: ejected routers whose health to check by the way, without waiting for it.
+    hedge_after_s: how long to wait for the answer before asking for a `hedge`; None: for ever.
     """
 
     router: str
     timeout_s: float
     probes: Collection[str] = ()
+    hedge_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,8 @@ class Call(Generic[T]):
         "_doubt",
         "_failovers",
         "_finish",
+        "_hedge",
+        "_hedge_sent_at",
         "_last_error",
         "_result",
         "_resume_at",
@@ -109,6 +116,9 @@ class Call(Generic[T]):
         self._failovers = 0
         self._backoffs = 0
         self._router: Router | None = None
+        # The second router that has the request at the same time.
+        self._hedge: Router | None = None
+        self._hedge_sent_at = now
         self._tried: set[str] = set()
         self._last_error: KeyplaneError | None = None
         # The latest failure that leaves open whether a write was done. Definite failures after it
@@ -134,7 +144,39 @@ class Call(Generic[T]):
         self._attempts += 1
         self._stamp_age(now)
         timeout_s = min(self._deadline - now, context.config.attempt_timeout_s)
-        return Send(self._router.address, timeout_s, context.pool.probes_due(now))
+        hedge_after_s = None if self.method.writes else context.config.hedge_after_s
+        probes = context.pool.probes_due(now)
+        return Send(self._router.address, timeout_s, probes, hedge_after_s)
+
+    def hedge(self, now: float) -> Send | None:
+        """A second router for a read that has no answer yet; None if there is none to be had.
+
+        It is paid for like a retry, so that hedging cannot double the load of routers that are all
+        slow. It goes on with one of the two by `keep`.
+        """
+        pool = self._context.pool
+        if not pool.has_untried(self._tried) or not self._context.budget.spend(now):
+            return None
+        self._hedge = pool.acquire(self._tried)
+        self._hedge_sent_at = now
+        self._tried.add(self._hedge.address)
+        timeout_s = min(self._deadline - now, self._context.config.attempt_timeout_s)
+        return Send(self._hedge.address, timeout_s)
+
+    def keep(self, router: str, now: float, error: KeyplaneError | None = None) -> None:
+        """Goes on with the attempt at one of two routers: the first to answer, or the one that is
+        left after the other's `error`.
+        """
+        first, second = self._router, self._hedge
+        assert first is not None and second is not None, "only after `hedge`"
+        other, sent_at = second, self._hedge_sent_at
+        if router == second.address:
+            other, sent_at = first, self._sent_at
+            self._router, self._sent_at = second, self._hedge_sent_at
+        self._hedge = None
+        outcome = Outcome.ANSWERED if error is None else outcome_of(error)
+        # Without an error it counts as if it had answered now, which it has not: it is slower.
+        self._context.pool.release(other, now, now - sent_at, outcome)
 
     def answered(self, now: float, response: Message) -> bool:
         """Takes an answer. True when the call is over and `result` is there."""
@@ -166,6 +208,8 @@ class Call(Generic[T]):
 
     def abandoned(self, now: float) -> None:
         """The caller wants no answer any more."""
+        if self._hedge is not None and self._router is not None:
+            self.keep(self._router.address, now)
         self._release(now, Outcome.ANSWERED)
 
     def _release(self, now: float, outcome: Outcome) -> None:

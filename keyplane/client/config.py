@@ -16,6 +16,11 @@ class ClientConfig:
     # fence may hold a request, so that only a router that hangs is given up.
     attempt_timeout_s: float = 2.5
 
+    # Seconds to wait for the answer to a read before another router is asked as well, and the first
+    # to answer counts; None: never. The p95 of a read is a good start: then one read in twenty is
+    # sent twice. Hedges are paid for like retries, so they stop when all routers are slow.
+    hedge_after_s: float | None = None
+
     # Attempts of one call at most, the first included. The deadline nearly always comes first.
     attempts_max: int = 20
 

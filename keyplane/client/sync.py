@@ -8,6 +8,8 @@ import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Self
 
@@ -281,11 +283,17 @@ class Client:
                 continue
             for router in step.probes:
                 self._probe(router)
+            router = step.router
             try:
-                method = self._method(step.router, call.method)
-                response = method(call.request, timeout=step.timeout_s)
+                method = self._method(router, call.method)
+                if step.hedge_after_s is None:
+                    response = method(call.request, timeout=step.timeout_s)
+                else:
+                    answer = method.future(call.request, timeout=step.timeout_s)
+                    router, answer = self._hedged(call, router, answer, step.hedge_after_s)
+                    response = answer.result()
             except grpc.RpcError as failure:
-                error = read_error(step.router, failure)
+                error = read_error(router, failure)
             except BaseException:
                 with self._lock:
                     call.abandoned(time.monotonic())
@@ -297,6 +305,39 @@ class Client:
                 continue
             with self._lock:
                 call.failed(time.monotonic(), error)
+
+    def _hedged(self, call: Call[T], router: str, answer: Any, after_s: float) -> tuple[str, Any]:
+        """The attempt to go on with: this one, or one at a second router if it takes too long."""
+        attempts = {router: answer}
+        over: SimpleQueue[str] = SimpleQueue()
+        answer.add_done_callback(lambda _: over.put(router))
+        try:
+            with suppress(Empty):
+                over.get(timeout=after_s)
+                return router, answer
+            with self._lock:
+                step = call.hedge(time.monotonic())
+            if step is None:
+                return router, answer
+            method = self._method(step.router, call.method)
+            second = attempts[step.router] = method.future(call.request, timeout=step.timeout_s)
+            second.add_done_callback(lambda _: over.put(step.router))
+            ended = over.get()
+            other = step.router if ended == router else router
+            failure = attempts[ended].exception()
+            with self._lock:
+                if failure is None:
+                    call.keep(ended, time.monotonic())
+                else:
+                    call.keep(other, time.monotonic(), read_error(ended, failure))
+            if failure is not None:
+                return other, attempts[other]
+            attempts[other].cancel()
+            return ended, attempts[ended]
+        except BaseException:
+            for each in attempts.values():
+                each.cancel()
+            raise
 
     def _check_usable(self) -> None:
         if self._closed:

@@ -306,3 +306,46 @@ def test_the_admin_client_waits_through_a_restart_of_the_metadata_store(
         ended = admin.wait_operation(started.operation.operation_id)
         restart.join()
         assert ended.state == metadata.OPERATION_STATE_SUCCEEDED
+
+
+def test_a_hedged_read_does_not_wait_for_a_router_that_hangs(cluster: Cluster) -> None:
+    """Its timeout is shorter than that of an attempt, so a second attempt alone comes too late."""
+    key = {"artist": "hedged", "song": "x"}
+    with Client(routers(cluster)) as client:
+        client.put_item("music", key)
+    config = ClientConfig(hedge_after_s=0.05, timeout_s=2.0)
+    reads = 6
+    cluster.pause("router-2")
+    try:
+        with Client(routers(cluster), config) as client:
+            for _ in range(reads):
+                assert client.get_item("music", key) == key
+
+        async def story() -> None:
+            async with AsyncClient(routers(cluster), config) as client:
+                assert (
+                    await asyncio.gather(*(client.get_item("music", key) for _ in range(reads)))
+                    == [key] * reads
+                )
+
+        asyncio.run(story())
+    finally:
+        cluster.resume("router-2")
+
+
+def test_a_read_that_is_always_hedged_reads_and_fails_the_same(cluster: Cluster) -> None:
+    key = {"artist": "hedged", "song": "y"}
+    config = ClientConfig(hedge_after_s=0.0)
+    with Client(routers(cluster), config) as client:
+        client.put_item("music", key)
+        assert [client.get_item("music", key) for _ in range(20)] == [key] * 20
+        with pytest.raises(TableNotFound):
+            client.get_item("nothing", key)
+
+    async def story() -> None:
+        async with AsyncClient(routers(cluster), config) as client:
+            assert await asyncio.gather(*(client.get_item("music", key) for _ in range(20)))
+            with pytest.raises(TableNotFound):
+                await client.get_item("nothing", key)
+
+    asyncio.run(story())

@@ -6,7 +6,7 @@ import pytest
 from client_world import CLIENT, HANGS, LOST, REFUSED, ClientWorld
 
 from keyplane import ConditionFailed, DeadlineExceeded, OutcomeUnknown, Unavailable
-from keyplane.client.call import Call
+from keyplane.client.call import Call, Send
 from keyplane.client.config import ClientConfig
 from keyplane.client.requests import VersionedItem
 from keyplane.data.v1 import data_pb2 as data
@@ -182,3 +182,81 @@ def test_probes_ride_along_with_calls() -> None:
     world.now += 1.0
     step = get(world).next(world.now)
     assert getattr(step, "probes", None) == [dead]
+
+
+# --- Hedged reads --------------------------------------------------------------------------------
+
+
+def hedged(world: ClientWorld) -> tuple[Call[VersionedItem | None], str, str]:
+    """A read that two routers have, the first for 40 ms longer."""
+    call = get(world)
+    first = call.next(world.now)
+    assert isinstance(first, Send) and first.hedge_after_s == 0.04
+    second = call.hedge(world.now + 0.04)
+    assert second is not None and second.hedge_after_s is None
+    assert second.router != first.router
+    return call, first.router, second.router
+
+
+def outstanding(world: ClientWorld) -> int:
+    return sum(router.outstanding for router in world.core.pool.routers)
+
+
+HEDGES = ClientConfig(hedge_after_s=0.04)
+
+
+@pytest.mark.parametrize("second_wins", [True, False])
+def test_the_first_of_two_routers_to_answer_counts(second_wins: bool) -> None:
+    """The other one has taken at least until now, and is the slower for it."""
+    world = ClientWorld(config=HEDGES)
+    call, first, second = hedged(world)
+    assert outstanding(world) == 2
+    winner, loser = (second, first) if second_wins else (first, second)
+    call.keep(winner, world.now + 0.05)
+    assert call.answered(world.now + 0.05, FOUND)
+    assert call.result is not None
+    assert outstanding(world) == 0
+    seen = {router.address: router.latency_s for router in world.core.pool.routers}
+    begun = {first: 0.05, second: 0.01}
+    assert seen[winner] == pytest.approx(begun[winner])
+    assert seen[loser] == pytest.approx(begun[loser])
+
+
+def test_when_one_of_two_fails_the_other_is_waited_for() -> None:
+    world = ClientWorld(config=HEDGES)
+    call, first, second = hedged(world)
+    call.keep(first, world.now + 0.05, LOST)
+    assert outstanding(world) == 1
+    states = {router.address: router.state.value for router in world.core.pool.routers}
+    assert states[second] == "ejected"
+    call.failed(world.now + 0.06, LOST)
+    assert outstanding(world) == 0
+    third = call.next(world.now + 0.06)
+    assert isinstance(third, Send) and third.router not in (first, second)
+
+
+def test_an_abandoned_call_frees_both_routers() -> None:
+    world = ClientWorld(config=HEDGES)
+    call, _, _ = hedged(world)
+    call.abandoned(world.now)
+    assert outstanding(world) == 0
+
+
+def test_hedges_are_paid_for_like_retries() -> None:
+    world = ClientWorld(config=ClientConfig(hedge_after_s=0.04, retry_burst=1, retry_floor_per_s=0))
+    hedged(world)
+    call = get(world)
+    call.next(world.now)
+    assert call.hedge(world.now) is None
+    assert outstanding(world) == 3
+
+
+def test_only_reads_are_hedged_and_only_where_there_is_another_router() -> None:
+    step = put(world := ClientWorld(config=HEDGES)).next(world.now)
+    assert isinstance(step, Send) and step.hedge_after_s is None
+    alone = ClientWorld(routers=1, config=HEDGES)
+    call = get(alone)
+    call.next(alone.now)
+    assert call.hedge(alone.now) is None
+    step = get(world := ClientWorld()).next(world.now)
+    assert isinstance(step, Send) and step.hedge_after_s is None
