@@ -7,7 +7,6 @@ one buffer; the two sides add what HEADERS and DATA mean to them.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from typing import Final, cast
 
@@ -76,8 +75,6 @@ class Connection(asyncio.Protocol):
         # The last stream that our GOAWAY promises to answer; None before it.
         self.goaway_id: int | None = None
         self._tick = tick_of(loop)
-        # Of the socket, as long as it may be written to without asking the transport.
-        self._fd = -1
         # True while somebody will flush `out` anyway.
         self.flushing = False
         self.reader = BlockReader()
@@ -148,9 +145,6 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH)
         self.peer = _peer_text(transport.get_extra_info("peername"))
-        socket = transport.get_extra_info("socket")
-        if socket is not None and transport.get_extra_info("ssl_object") is None:
-            self._fd = socket.fileno()
 
     def data_received(self, data: bytes) -> None:
         if self.finished:
@@ -384,7 +378,6 @@ class Connection(asyncio.Protocol):
         if self.finished:
             return
         self.finished = True
-        self._fd = -1
         self.why = why
         self._rest = b""
         self._block.clear()
@@ -406,7 +399,7 @@ class Connection(asyncio.Protocol):
         """
         out = self.out
         if len(out) >= PUSH_PARTS and not self._paused and not self.finished:
-            self._send(b"".join(out))
+            self.transport.write(b"".join(out))
             out.clear()
         elif not self.flushing:
             self.flushing = True
@@ -420,7 +413,7 @@ class Connection(asyncio.Protocol):
         if sending.blocked and not self._paused:
             sending.pump(WRITE_BUFFER_HIGH)
         if out and not self.finished:
-            self._send(b"".join(out) if len(out) > 1 else out[0])
+            self.transport.write(b"".join(out) if len(out) > 1 else out[0])
         out.clear()
         if self._paused and self.owed() > WRITE_BUFFER_MAX:
             self.abort("the peer does not read what it asked for")
@@ -429,22 +422,6 @@ class Connection(asyncio.Protocol):
         elif sending.more and not self._paused and not self.finished:
             # A message of many frames: let others on first.
             self.schedule_flush()
-
-    def _send(self, data: bytes) -> None:
-        """To the socket itself where nothing waits before it, and else through the transport.
-
-        A transport may keep what it is given until the loop comes round, and it costs more.
-        """
-        if self._fd >= 0 and not self.transport.get_write_buffer_size():
-            try:
-                sent = os.write(self._fd, data)
-            except OSError:
-                # No room, or a broken connection: the transport knows what to do about either.
-                sent = 0
-            if sent == len(data):
-                return
-            data = data[sent:]
-        self.transport.write(data)
 
     def owed(self) -> int:
         """Bytes that the peer has not read yet."""
