@@ -7,7 +7,7 @@ from keyplane import native
 
 
 def main() -> None:
-    native.activate()
+    native.activate_or_exit()
     name = sys.argv.pop(1)
     sys.argv[0] = f"scripts/bench {name}"
     runpy.run_module(f"bench.{name.replace('-', '_')}", run_name="__main__")

@@ -22,5 +22,5 @@ def spawn(module: str, connection: Connection, argument: object) -> SpawnProcess
 
 def _run(module: str, connection: Connection, argument: bytes) -> None:
     # Before anything is imported that the module or its argument is made of.
-    native.activate()
+    native.activate_or_exit()
     importlib.import_module(module).main(connection, pickle.loads(argument))

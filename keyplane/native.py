@@ -85,6 +85,8 @@ MODULES = (
 # 0 keeps the source; 1 insists on the build; unset takes it if it is there.
 VARIABLE = "KEYPLANE_NATIVE"
 
+EXIT_USAGE = 2
+
 _ROOT = Path(__file__).resolve().parent.parent
 # Every compiled module is a shim around this library.
 _LIBRARY = "keyplane_native"
@@ -119,6 +121,15 @@ def activate() -> bool:
         raise NativeError(f"{early[0]} was imported before `keyplane.native.activate()`")
     sys.meta_path.insert(0, _Finder(files))
     return True
+
+
+def activate_or_exit() -> None:
+    """As `activate`, for the first line of a program: an error is told, and ends it."""
+    try:
+        activate()
+    except NativeError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(EXIT_USAGE)
 
 
 def is_active() -> bool:

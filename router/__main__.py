@@ -4,7 +4,7 @@ from keyplane import native
 
 
 def main() -> None:
-    native.activate()
+    native.activate_or_exit()
     # Only now: what is compiled must not have been imported before.
     from router.command import main
 

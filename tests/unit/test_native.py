@@ -79,6 +79,21 @@ def test_a_process_is_told_by_its_environment() -> None:
     assert "KEYPLANE_NATIVE='yes': say 1, 0" in said_by("native.activate()", KEYPLANE_NATIVE="yes")
 
 
+@pytest.mark.parametrize("program", ["router", "storage", "bench"])
+def test_programs_refuse_what_makes_no_sense(program: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", program, "--help"],
+        cwd=ROOT,
+        env={**os.environ, "KEYPLANE_NATIVE": "yes"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == native.EXIT_USAGE
+    assert done.stderr == "KEYPLANE_NATIVE='yes': say 1, 0, or nothing at all\n"
+
+
 def test_a_build_of_other_source_is_not_taken() -> None:
     """And whoever insists is told what to do."""
     other = "native._digest = lambda: 'of other source'\n"
