@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,9 +22,7 @@ _STOP_S = 5.0
 @contextmanager
 def echo_server(transport: TransportKind) -> Iterator[tuple[str, int]]:
     """Its address on loopback and its process id. Raises RuntimeError if it does not start."""
-    ours, theirs = multiprocessing.Pipe()
-    process = spawn(__name__, theirs, transport)
-    theirs.close()
+    process, ours = spawn(__name__, transport)
     try:
         try:
             if not ours.poll(_START_S_MAX):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import multiprocessing
 import os
 import selectors
 import signal
@@ -71,9 +70,7 @@ class Generator:
     """One load generator for one target. Connections are kept from window to window."""
 
     def __init__(self, target: Target) -> None:
-        self._connection, theirs = multiprocessing.Pipe()
-        self._process = spawn(__name__, theirs, target)
-        theirs.close()
+        self._process, self._connection = spawn(__name__, target)
 
     def __enter__(self) -> Generator:
         return self

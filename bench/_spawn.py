@@ -11,13 +11,18 @@ from multiprocessing.context import SpawnProcess
 from keyplane import native
 
 
-def spawn(module: str, connection: Connection, argument: object) -> SpawnProcess:
-    """Starts a process that runs `main(connection, argument)` of a module."""
+def spawn(module: str, argument: object) -> tuple[SpawnProcess, Connection]:
+    """Starts a process that runs `main(connection, argument)` of a module.
+
+    Returns it, and the other end of its connection. Once that is closed nobody else holds it.
+    """
     context = multiprocessing.get_context("spawn")
-    arguments = (module, connection, pickle.dumps(argument))
+    ours, theirs = context.Pipe()
+    arguments = (module, theirs, pickle.dumps(argument))
     process = context.Process(target=_run, args=arguments, daemon=True)
     process.start()
-    return process
+    theirs.close()
+    return process, ours
 
 
 def _run(module: str, connection: Connection, argument: bytes) -> None:

@@ -153,7 +153,7 @@ def build() -> Path:
     Raises NativeError: no compiler, or the code does not compile.
     """
     target = build_dir()
-    if is_built():
+    if _built_files(target) is not None:
         return target
     lacking = _missing()
     if lacking:

@@ -67,13 +67,8 @@ class RouterContext:
     metrics: RouterMetrics
     # Called whenever routes or nodes have changed.
     on_change: Callable[[], None]
-    # Called with the name of each table that a request uses; None if nobody wants to know.
-    touch: Callable[[str], None] | None
-
-    def use(self, table: str) -> None:
-        """A request uses a table that is known."""
-        if self.touch is not None:
-            self.touch(table)
+    # Called with the name of each table that a request uses.
+    touch: Callable[[str], None]
 
     def with_table(self, exchange: Exchange, name: str, then: Callable[[KnownTable], None]) -> None:
         """Goes on with the table of that name once it is known.
@@ -83,7 +78,7 @@ class RouterContext:
         """
         known = self.tables.get(name)
         if known is not None:
-            self.use(name)
+            self.touch(name)
             then(known)
         else:
             self._find_table(exchange, name, then)

@@ -12,7 +12,7 @@ from typing import TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
-from cache.config import ReaderConfig, Refresh
+from cache.config import ReaderConfig
 from cache.listener import LookupResult
 from cache.partition_map import PartitionMap
 from cache.reader import MapReader
@@ -99,7 +99,7 @@ class RouterCore:
             tokens=Tokens(rng),
             metrics=RouterMetrics(metrics),
             on_change=self._on_change,
-            touch=(self._reader.touch if reader_config.refresh is Refresh.PER_REQUEST else None),
+            touch=self._reader.touch,
         )
         self._news = metrics.counter(
             "router_news", "Maps, reports and directories from MemDS, by what they changed.", "what"

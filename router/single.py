@@ -15,20 +15,18 @@ from router.exchange import Exchange
 from router.operation import Get, Operation, Write, token_name
 from router.parse import place, read_request, write_condition, write_token
 from router.partition_call import PartitionCall
-from router.plain import CONSISTENT, place_plain, plain_request, plain_token
+from router.plain import CONSISTENT, PlainRequest, place_plain, plain_request, plain_token
 from router.tables import KnownTable
 
 
 def get_item(context: RouterContext, exchange: Exchange, payload: bytes) -> None:
     plain = plain_request(payload)
     if plain is not None and (not plain.rest or plain.rest == CONSISTENT):
-        known = context.tables.get(plain.table)
-        if known is not None:
-            placed = place_plain(known, plain.item, True)
-            if placed is not None:
-                context.use(plain.table)
-                _send(context, exchange, known, Get(placed[0], placed[1]))
-                return
+        found = _find(context, plain, True)
+        if found is not None:
+            known, key_hash, encoded = found
+            _send(context, exchange, known, Get(key_hash, encoded))
+            return
     _get_item(context, exchange, read_request(data.GetItemRequest, payload))
 
 
@@ -36,14 +34,11 @@ def put_item(context: RouterContext, exchange: Exchange, payload: bytes) -> None
     plain = plain_request(payload)
     if plain is not None:
         token = plain_token(plain.rest) if plain.rest else context.tokens.next_name()
-        known = context.tables.get(plain.table)
-        if known is not None and token:
-            placed = place_plain(known, plain.item, False)
-            if placed is not None:
-                context.use(plain.table)
-                write = Write(placed[0], placed[1], plain.item, None, token, 0, 0)
-                _send(context, exchange, known, write)
-                return
+        found = _find(context, plain, False) if token else None
+        if found is not None:
+            known, key_hash, encoded = found
+            _send(context, exchange, known, Write(key_hash, encoded, plain.item, None, token, 0, 0))
+            return
     _put_item(context, exchange, read_request(data.PutItemRequest, payload))
 
 
@@ -55,6 +50,22 @@ def delete_item(context: RouterContext, exchange: Exchange, payload: bytes) -> N
         return _write(context, request, key_hash, encoded, None)
 
     _carry_out(context, exchange, request.table, operation)
+
+
+def _find(
+    context: RouterContext, plain: PlainRequest, exact: bool
+) -> tuple[KnownTable, int, bytes] | None:
+    """The table of a request, and hash and encoding of its key, if the table is known and the key a
+    plain one.
+    """
+    known = context.tables.get(plain.table)
+    if known is None:
+        return None
+    placed = place_plain(known, plain.item, exact)
+    if placed is None:
+        return None
+    context.touch(plain.table)
+    return known, placed[0], placed[1]
 
 
 def _get_item(context: RouterContext, exchange: Exchange, request: data.GetItemRequest) -> None:

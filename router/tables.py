@@ -49,8 +49,11 @@ class KnownTable:
     def __init__(self, routes: RouteTable) -> None:
         """Raises KeyplaneError(INVALID_ARGUMENT) on a table whose key is not well defined."""
         self.routes = routes
-        self._described_by = routes.table
-        self._schema = KeySchema.from_table(routes.table)
+        self._describe()
+
+    def _describe(self) -> None:
+        self._described_by = self.routes.table
+        self._schema = KeySchema.from_table(self._described_by)
         self._plain_key = _plain_key(self._schema)
 
     @property
@@ -64,16 +67,14 @@ class KnownTable:
     @property
     def schema(self) -> KeySchema:
         if self.routes.table is not self._described_by:
-            self._described_by = self.routes.table
-            self._schema = KeySchema.from_table(self._described_by)
-            self._plain_key = _plain_key(self._schema)
+            self._describe()
         return self._schema
 
     @property
     def plain_key(self) -> Sequence[PlainKeyPart]:
         """The schema for those that read keys as bytes: empty if a part of it is a number."""
         if self.routes.table is not self._described_by:
-            _ = self.schema
+            self._describe()
         return self._plain_key
 
     def hash_of(self, partition_bytes: bytes) -> int:

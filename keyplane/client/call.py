@@ -143,10 +143,9 @@ class Call(Generic[T]):
         self._sent_at = now
         self._attempts += 1
         self._stamp_age(now)
-        timeout_s = min(self._deadline - now, context.config.attempt_timeout_s)
         hedge_after_s = None if self.method.writes else context.config.hedge_after_s
         probes = context.pool.probes_due(now)
-        return Send(self._router.address, timeout_s, probes, hedge_after_s)
+        return Send(self._router.address, self._attempt_s(now), probes, hedge_after_s)
 
     def hedge(self, now: float) -> Send | None:
         """A second router for a read that has no answer yet; None if there is none to be had.
@@ -160,8 +159,7 @@ class Call(Generic[T]):
         self._hedge = pool.acquire(self._tried)
         self._hedge_sent_at = now
         self._tried.add(self._hedge.address)
-        timeout_s = min(self._deadline - now, self._context.config.attempt_timeout_s)
-        return Send(self._hedge.address, timeout_s)
+        return Send(self._hedge.address, self._attempt_s(now))
 
     def keep(self, router: str, now: float, error: KeyplaneError | None = None) -> None:
         """Goes on with the attempt at one of two routers: the first to answer, or the one that is
@@ -211,6 +209,10 @@ class Call(Generic[T]):
         if self._hedge is not None and self._router is not None:
             self.keep(self._router.address, now)
         self._release(now, Outcome.ANSWERED)
+
+    def _attempt_s(self, now: float) -> float:
+        """How long an attempt that begins now may take."""
+        return min(self._deadline - now, self._context.config.attempt_timeout_s)
 
     def _release(self, now: float, outcome: Outcome) -> None:
         router, self._router = self._router, None
