@@ -129,9 +129,14 @@ class MapReader:
             self._lookups[table] = 0
         return True
 
+    @property
+    def wants_touches(self) -> bool:
+        """Whether `touch` does anything, which is where `Refresh.PER_REQUEST` is set."""
+        return self._config.refresh is Refresh.PER_REQUEST
+
     def touch(self, table: str) -> None:
-        """A table was used. Queues its refresh where `Refresh.PER_REQUEST` is set."""
-        if self._config.refresh is Refresh.PER_REQUEST and len(self._touched) < TABLES_MAX:
+        """A table was used. Queues its refresh if that is wanted."""
+        if self.wants_touches and len(self._touched) < TABLES_MAX:
             self._touched[table] = None
 
     def adopt(self, maps: Iterable[PartitionMap], node_ids: Iterable[str] = ()) -> None:

@@ -75,7 +75,7 @@ class _Segment:
 
 
 class RouteTable:
-    """Routes of one table. `lookup` is the hot path; all else happens when something was learned.
+    """Routes of one table. Looking one up is the hot path; they change when something is learned.
 
     table: schema and settings, as last learned.
     map: the newest map, None until there is one.
@@ -120,12 +120,22 @@ class RouteTable:
 
     def lookup(self, key_hash: int) -> Route | None:
         """The newest claim on a hash of [0, 2**64). None if nobody has claimed it yet."""
-        if self._starts:
-            index = bisect_right(self._starts, key_hash) - 1
-            if index >= 0 and key_hash < self._overlay[index].end:
-                return self._overlay[index].route
-        if self.map is not None:
-            return Route(self.map.floor(key_hash), self.source)
+        learned = self._learned_of(key_hash) if self._starts else None
+        if learned is not None:
+            return learned
+        return None if self.map is None else Route(self.map.floor(key_hash), self.source)
+
+    def partition_of(self, key_hash: int) -> Partition | None:
+        """As `lookup`, without what said so: the hot path."""
+        learned = self._learned_of(key_hash) if self._starts else None
+        if learned is not None:
+            return learned.partition
+        return None if self.map is None else self.map.floor(key_hash)
+
+    def _learned_of(self, key_hash: int) -> Route | None:
+        index = bisect_right(self._starts, key_hash) - 1
+        if index >= 0 and key_hash < self._overlay[index].end:
+            return self._overlay[index].route
         return None
 
     def install_map(self, new: PartitionMap, source: Source, now: float) -> bool:

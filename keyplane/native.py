@@ -34,6 +34,7 @@ import typer
 MODULES = (
     "cache.routes",
     "keyplane.model.keys",
+    "keyplane.model.numbers",
     "keyplane.model.partition",
     "keyplane.model.retry",
     "router.config",

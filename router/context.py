@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import count
 
 from keyplane.data.v1 import data_pb2 as data
@@ -53,22 +52,43 @@ class Tokens:
         return data.WriteToken(client_id=self._client_id, sequence=next(self._sequence))
 
 
-@dataclass(frozen=True, slots=True)
 class RouterContext:
-    config: RouterConfig
-    clock: Clock
-    transport: Transport
-    rng: Rng
-    tables: Tables
-    nodes: StorageNodes
-    search: Search
-    budget: RetryBudget
-    tokens: Tokens
-    metrics: RouterMetrics
-    # Called whenever routes or nodes have changed.
-    on_change: Callable[[], None]
-    # Called with the name of each table that a request uses.
-    touch: Callable[[str], None]
+    """on_change: called whenever routes or nodes have changed. touch: called with the name of each
+    table that a request uses, if anybody wants to know.
+    """
+
+    __slots__ = (
+        *("budget", "clock", "config", "metrics", "nodes", "on_change", "rng", "search", "tables"),
+        *("tokens", "touch", "transport"),
+    )
+
+    def __init__(
+        self,
+        config: RouterConfig,
+        clock: Clock,
+        transport: Transport,
+        rng: Rng,
+        tables: Tables,
+        nodes: StorageNodes,
+        search: Search,
+        budget: RetryBudget,
+        tokens: Tokens,
+        metrics: RouterMetrics,
+        on_change: Callable[[], None],
+        touch: Callable[[str], None] | None,
+    ) -> None:
+        self.config = config
+        self.clock = clock
+        self.transport = transport
+        self.rng = rng
+        self.tables = tables
+        self.nodes = nodes
+        self.search = search
+        self.budget = budget
+        self.tokens = tokens
+        self.metrics = metrics
+        self.on_change = on_change
+        self.touch = touch
 
     def with_table(self, exchange: Exchange, name: str, then: Callable[[KnownTable], None]) -> None:
         """Goes on with the table of that name once it is known.
@@ -78,7 +98,8 @@ class RouterContext:
         """
         known = self.tables.get(name)
         if known is not None:
-            self.touch(name)
+            if self.touch is not None:
+                self.touch(name)
             then(known)
         else:
             self._find_table(exchange, name, then)

@@ -99,7 +99,7 @@ class RouterCore:
             tokens=Tokens(rng),
             metrics=RouterMetrics(metrics),
             on_change=self._on_change,
-            touch=self._reader.touch,
+            touch=self._reader.touch if self._reader.wants_touches else None,
         )
         self._news = metrics.counter(
             "router_news", "Maps, reports and directories from MemDS, by what they changed.", "what"

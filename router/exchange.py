@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 
 from google.protobuf.message import Message
+from mypy_extensions import mypyc_attr
 
 from keyplane.model.errors import KeyplaneError, Reason
 from router.config import RouterConfig
@@ -13,6 +14,7 @@ from wire.metrics import Metrics
 from wire.ports import Clock, Reply, ReplyFn, Request
 
 
+@mypyc_attr(acyclic=True)
 class Exchange:
     """A request until it is answered, which happens exactly once.
 

@@ -19,6 +19,7 @@ class StorageNodes:
 
     def __init__(self) -> None:
         self._nodes: dict[str, pb.Node] = {}
+        self._addresses: dict[str, str] = {}
         self._version = 0
 
     def __len__(self) -> int:
@@ -30,8 +31,7 @@ class StorageNodes:
         return self._version > 0
 
     def address(self, node_id: str) -> str | None:
-        node = self._nodes.get(node_id)
-        return node.address if node is not None else None
+        return self._addresses.get(node_id)
 
     def get(self, node_id: str) -> pb.Node | None:
         return self._nodes.get(node_id)
@@ -68,4 +68,5 @@ class StorageNodes:
         if known == node or (known is None and len(self._nodes) >= NODES_MAX):
             return False
         self._nodes[node.node_id] = node
+        self._addresses[node.node_id] = node.address
         return True

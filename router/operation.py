@@ -8,50 +8,64 @@ Reads and writes of a single item are put together from bytes and taken apart as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from google.protobuf.message import DecodeError
+from librt.strings import BytesWriter
+from mypy_extensions import i64
 
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.numbers import write_u64_le
 from keyplane.model.partition import Partition
 from keyplane.storage.v1 import storage_pb2 as storage
-from wire.protobytes import delimited, fixed64, span_at, tag, varint, varint_at
+from wire.protobytes import (
+    byte_at,
+    delimited,
+    delimited_size,
+    span_at,
+    tag,
+    tag_byte,
+    varint,
+    varint_at,
+    write_delimited,
+    write_varint,
+)
 
 _T = TypeVar("_T")
 
-_PARTITION_ID = tag(storage.ExecuteRequest.PARTITION_ID_FIELD_NUMBER, 0)
-_EPOCH = tag(storage.ExecuteRequest.EPOCH_FIELD_NUMBER, 0)
-_GET = tag(storage.ExecuteRequest.GET_FIELD_NUMBER, 2)
-_WRITE = tag(storage.ExecuteRequest.WRITE_FIELD_NUMBER, 2)
-_GET_KEY = tag(storage.GetOp.KEY_FIELD_NUMBER, 2)
-_WRITE_KEY = tag(storage.WriteOp.KEY_FIELD_NUMBER, 2)
-_PUT = tag(storage.WriteOp.PUT_FIELD_NUMBER, 2)
-_DELETE = tag(storage.WriteOp.DELETE_FIELD_NUMBER, 0) + varint(1)
-_CONDITION = tag(storage.WriteOp.CONDITION_FIELD_NUMBER, 2)
-_TOKEN = tag(storage.WriteOp.TOKEN_FIELD_NUMBER, 2)
-_CLIENT_ID = tag(data.WriteToken.CLIENT_ID_FIELD_NUMBER, 2)
-_SEQUENCE = tag(data.WriteToken.SEQUENCE_FIELD_NUMBER, 0)
-_ATTEMPT = tag(data.WriteToken.ATTEMPT_FIELD_NUMBER, 0)
-_AGE_MS = tag(data.WriteToken.AGE_MS_FIELD_NUMBER, 0)
-_HASH = tag(storage.ItemKey.HASH_FIELD_NUMBER, 1)
-_ENCODED = tag(storage.ItemKey.ENCODED_FIELD_NUMBER, 2)
+_PARTITION_ID: Final = tag_byte(storage.ExecuteRequest.PARTITION_ID_FIELD_NUMBER, 0)
+_EPOCH: Final = tag_byte(storage.ExecuteRequest.EPOCH_FIELD_NUMBER, 0)
+_GET: Final = tag_byte(storage.ExecuteRequest.GET_FIELD_NUMBER, 2)
+_WRITE: Final = tag_byte(storage.ExecuteRequest.WRITE_FIELD_NUMBER, 2)
+_GET_KEY: Final = tag_byte(storage.GetOp.KEY_FIELD_NUMBER, 2)
+_WRITE_KEY: Final = tag_byte(storage.WriteOp.KEY_FIELD_NUMBER, 2)
+_PUT: Final = tag_byte(storage.WriteOp.PUT_FIELD_NUMBER, 2)
+_DELETE: Final = tag(storage.WriteOp.DELETE_FIELD_NUMBER, 0) + varint(1)
+_CONDITION: Final = tag_byte(storage.WriteOp.CONDITION_FIELD_NUMBER, 2)
+_TOKEN: Final = tag_byte(storage.WriteOp.TOKEN_FIELD_NUMBER, 2)
+_CLIENT_ID: Final = tag(data.WriteToken.CLIENT_ID_FIELD_NUMBER, 2)
+_SEQUENCE: Final = tag(data.WriteToken.SEQUENCE_FIELD_NUMBER, 0)
+_ATTEMPT: Final = tag(data.WriteToken.ATTEMPT_FIELD_NUMBER, 0)
+_AGE_MS: Final = tag(data.WriteToken.AGE_MS_FIELD_NUMBER, 0)
+_HASH: Final = tag_byte(storage.ItemKey.HASH_FIELD_NUMBER, 1)
+_ENCODED: Final = tag_byte(storage.ItemKey.ENCODED_FIELD_NUMBER, 2)
 
 # What comes back, as storage nodes write it.
-_GOT = tag(storage.ExecuteResponse.GET_FIELD_NUMBER, 2)
-_FOUND = tag(storage.GetResult.FOUND_FIELD_NUMBER, 0) + varint(1)
-_FOUND += tag(storage.GetResult.ITEM_FIELD_NUMBER, 2)
-_FOUND_VERSION = tag(storage.GetResult.VERSION_FIELD_NUMBER, 0)
-_WROTE = tag(storage.ExecuteResponse.WRITE_FIELD_NUMBER, 2)
-_WRITTEN_VERSION = tag(storage.WriteResult.VERSION_FIELD_NUMBER, 0)
+_GOT: Final = tag_byte(storage.ExecuteResponse.GET_FIELD_NUMBER, 2)
+_FOUND: Final = tag_byte(storage.GetResult.FOUND_FIELD_NUMBER, 0)
+_FOUND_ITEM: Final = tag_byte(storage.GetResult.ITEM_FIELD_NUMBER, 2)
+_FOUND_VERSION: Final = tag_byte(storage.GetResult.VERSION_FIELD_NUMBER, 0)
+_WROTE: Final = tag_byte(storage.ExecuteResponse.WRITE_FIELD_NUMBER, 2)
+_WRITTEN_VERSION: Final = tag_byte(storage.WriteResult.VERSION_FIELD_NUMBER, 0)
 
 # What clients get.
-_ITEM = tag(data.GetItemResponse.ITEM_FIELD_NUMBER, 2)
-_READ_VERSION = tag(data.GetItemResponse.VERSION_FIELD_NUMBER, 0)
-_PUT_VERSION = tag(data.PutItemResponse.VERSION_FIELD_NUMBER, 0)
-_DELETED = tag(data.DeleteItemResponse.DELETED_FIELD_NUMBER, 0) + varint(1)
+_ITEM: Final = tag_byte(data.GetItemResponse.ITEM_FIELD_NUMBER, 2)
+_READ_VERSION: Final = tag_byte(data.GetItemResponse.VERSION_FIELD_NUMBER, 0)
+_PUT_VERSION: Final = tag(data.PutItemResponse.VERSION_FIELD_NUMBER, 0)
+_DELETED: Final = tag(data.DeleteItemResponse.DELETED_FIELD_NUMBER, 0) + varint(1)
 
-_ATTRIBUTE = tag(data.Item.ATTRIBUTES_FIELD_NUMBER, 2)[0]
+_ATTRIBUTE: Final = tag_byte(data.Item.ATTRIBUTES_FIELD_NUMBER, 2)
 
 
 class Operation:
@@ -68,7 +82,7 @@ class Operation:
     writes = False
 
     def encode(self, partition: Partition, elapsed_s: float) -> bytes:
-        """An `ExecuteRequest`. elapsed_s: since the request came to this router."""
+        """An `ExecuteRequest`. elapsed_s: since the request came to this router, if it `writes`."""
         raise NotImplementedError
 
     def read(self, payload: bytes) -> Any:
@@ -98,35 +112,59 @@ class Operation:
 
 
 class Get(Operation):
-    __slots__ = ("_body",)
+    __slots__ = ("_encoded_key",)
 
     result = "get"
 
     def __init__(self, key_hash: int, encoded_key: bytes) -> None:
         self.key_hash = key_hash
-        self._body = delimited(_GET, delimited(_GET_KEY, _item_key(key_hash, encoded_key)))
+        self._encoded_key = encoded_key
 
     def encode(self, partition: Partition, elapsed_s: float) -> bytes:
-        return _address(partition) + self._body
+        out = BytesWriter()
+        _write_address(out, partition)
+        out.append(_GET)
+        write_varint(out, delimited_size(_item_key_size(self._encoded_key)))
+        out.append(_GET_KEY)
+        _write_item_key(out, self.key_hash, self._encoded_key)
+        return out.getvalue()
 
     def read(self, payload: bytes) -> bytes | None:
         """A `GetItemResponse`."""
-        size = len(payload)
-        if payload.startswith(_GOT):
-            start, end = span_at(payload, 1)
-            if end == size and payload.startswith(_FOUND, start):
-                start, end = span_at(payload, start + len(_FOUND))
-                if payload.startswith(_FOUND_VERSION, end):
-                    version = payload[end + 1 :]
-                    if varint_at(version, 0)[1] == len(version):
-                        item = payload[start:end]
-                        return delimited(_ITEM, check_stored(item)) + _READ_VERSION + version
+        size: i64 = len(payload)
+        if byte_at(payload, 0) == _GOT:
+            found, end = span_at(payload, 1)
+            field: i64 = found + 2
+            if (
+                end == size
+                and byte_at(payload, found) == _FOUND
+                and byte_at(payload, found + 1) == 1
+                and byte_at(payload, field) == _FOUND_ITEM
+            ):
+                item, item_end = span_at(payload, field + 1)
+                if (
+                    item_end > 0
+                    and byte_at(payload, item_end) == _FOUND_VERSION
+                    and varint_at(payload, item_end + 1)[1] == size
+                ):
+                    _check_stored(payload, item, item_end)
+                    # The answer has the same two fields, under other numbers.
+                    out = BytesWriter()
+                    out.write(payload[field:])
+                    out[0] = _ITEM
+                    out[item_end - field] = _READ_VERSION
+                    return out.getvalue()
         response = self._message(payload)
         if response is None:
             return None
-        found = response.get
-        answer = _READ_VERSION + varint(found.version)
-        return delimited(_ITEM, check_stored(found.item)) + answer if found.found else answer
+        found_item = response.get
+        out = BytesWriter()
+        if found_item.found:
+            _check_stored(found_item.item, 0, len(found_item.item))
+            write_delimited(out, _ITEM, found_item.item)
+        out.append(_READ_VERSION)
+        write_varint(out, found_item.version)
+        return out.getvalue()
 
 
 class Write(Operation):
@@ -134,7 +172,7 @@ class Write(Operation):
     age from the first that may have been carried out.
     """
 
-    __slots__ = ("_age_ms", "_attempt", "_body", "_puts", "_token")
+    __slots__ = ("_age_ms", "_attempt", "_condition", "_encoded_key", "_put", "_token")
 
     result = "write"
     writes = True
@@ -151,12 +189,9 @@ class Write(Operation):
     ) -> None:
         """put: the serialized item; None deletes. token: as `token_name`."""
         self.key_hash = key_hash
-        self._puts = put is not None
-        self._body = delimited(_WRITE_KEY, _item_key(key_hash, encoded_key)) + (
-            _DELETE if put is None else delimited(_PUT, put)
-        )
-        if condition is not None:
-            self._body += delimited(_CONDITION, condition.SerializeToString())
+        self._encoded_key = encoded_key
+        self._put = put
+        self._condition = b"" if condition is None else condition.SerializeToString()
         self._token = token
         self._attempt = attempt
         self._age_ms = age_ms
@@ -169,24 +204,37 @@ class Write(Operation):
             age_ms = _age_ms(age_ms, elapsed_s)
         if age_ms:
             token += _AGE_MS + varint(age_ms)
-        body = self._body + delimited(_TOKEN, token)
-        return _address(partition) + delimited(_WRITE, body)
+        body = BytesWriter()
+        body.append(_WRITE_KEY)
+        _write_item_key(body, self.key_hash, self._encoded_key)
+        if self._put is None:
+            body.write(_DELETE)
+        else:
+            write_delimited(body, _PUT, self._put)
+        if self._condition:
+            write_delimited(body, _CONDITION, self._condition)
+        write_delimited(body, _TOKEN, token)
+        out = BytesWriter()
+        _write_address(out, partition)
+        write_delimited(out, _WRITE, body.getvalue())
+        return out.getvalue()
 
     def doubt(self) -> None:
         self._attempt += 1
 
     def read(self, payload: bytes) -> bytes | None:
         """A `PutItemResponse` or `DeleteItemResponse`."""
-        if self._puts and payload.startswith(_WROTE):
+        puts = self._put is not None
+        if puts and byte_at(payload, 0) == _WROTE:
             start, end = span_at(payload, 1)
-            if end == len(payload) and payload.startswith(_WRITTEN_VERSION, start):
+            if end == len(payload) and byte_at(payload, start) == _WRITTEN_VERSION:
                 end = varint_at(payload, start + 1)[1]
                 if end > 0:
                     return _PUT_VERSION + payload[start + 1 : end]
         response = self._message(payload)
         if response is None:
             return None
-        if self._puts:
+        if puts:
             return _PUT_VERSION + varint(response.write.version)
         return _DELETED if response.write.existed else b""
 
@@ -280,29 +328,42 @@ def token_name(client_id: bytes, sequence: int) -> bytes:
     return delimited(_CLIENT_ID, client_id) + _SEQUENCE + varint(sequence)
 
 
-def check_stored(item: bytes) -> bytes:
-    """The item, if it is one as far as its outer form tells: attributes, and nothing else.
+def _check_stored(data: bytes, at: i64, end: i64) -> None:
+    """data[at:end] is an item as far as its outer form tells: attributes, and nothing else.
 
     Raises KeyplaneError(CORRUPT). What an attribute holds is for whoever reads it.
     """
-    at, size = 0, len(item)
-    while at < size:
-        if item[at] != _ATTRIBUTE:
+    while 0 <= at < end:
+        if data[at] != _ATTRIBUTE:
             break
-        at = span_at(item, at + 1)[1]
-        if at < 0:
-            break
-    if at != size:
+        at = span_at(data, at + 1)[1]
+    if at != end:
         raise KeyplaneError(Reason.CORRUPT, "a stored item cannot be read")
-    return item
 
 
 def _address(partition: Partition) -> bytes:
-    return _PARTITION_ID + varint(partition.partition_id) + _EPOCH + varint(partition.epoch)
+    out = BytesWriter()
+    _write_address(out, partition)
+    return out.getvalue()
 
 
-def _item_key(key_hash: int, encoded: bytes) -> bytes:
-    return _HASH + fixed64(key_hash) + delimited(_ENCODED, encoded)
+def _write_address(out: BytesWriter, partition: Partition) -> None:
+    out.append(_PARTITION_ID)
+    write_varint(out, partition.partition_id)
+    out.append(_EPOCH)
+    write_varint(out, partition.epoch)
+
+
+def _item_key_size(encoded: bytes) -> int:
+    return 9 + delimited_size(len(encoded))
+
+
+def _write_item_key(out: BytesWriter, key_hash: int, encoded: bytes) -> None:
+    """Its length, and an `ItemKey`."""
+    write_varint(out, _item_key_size(encoded))
+    out.append(_HASH)
+    write_u64_le(out, key_hash)
+    write_delimited(out, _ENCODED, encoded)
 
 
 def _age_ms(at_arrival_ms: int, elapsed_s: float) -> int:

@@ -5,7 +5,9 @@ or out of time.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
+
+from mypy_extensions import mypyc_attr
 
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.partition import Partition
@@ -17,13 +19,14 @@ from router.policy import Action, action_for
 from router.tables import KnownTable
 from wire.ports import Reply
 
-EXECUTE = "/keyplane.storage.v1.StorageService/Execute"
+EXECUTE: Final = "/keyplane.storage.v1.StorageService/Execute"
 
 # Takes the operation as it was carried out, and what it read or the error. After a split in the
 # middle of a batch it is called once for each part.
 DoneFn: TypeAlias = Callable[["PartitionCall", Any], None]
 
 
+@mypyc_attr(acyclic=True)
 class PartitionCall:
     """One operation on its way. Uses a route until a storage node refuses it, and then learns.
 
@@ -77,18 +80,20 @@ class PartitionCall:
 
     def _send(self) -> None:
         context = self._context
-        found = self.table.lookup(self.operation.key_hash)
-        address = None if found is None else context.nodes.address(found.partition.leader)
-        if found is None or address is None:
-            error = self._no_route(found.partition if found is not None else None)
-            self._ask(error, found.partition if found is not None else None)
+        operation = self.operation
+        partition = self.table.partition_of(operation.key_hash)
+        address = None if partition is None else context.nodes.address(partition.leader)
+        if partition is None or address is None:
+            self._ask(self._no_route(partition), partition)
             return
-        self.partition = partition = found.partition
-        rest = self.operation.split_off(partition)
+        self.partition = partition
+        rest = operation.split_off(partition)
         if rest is not None:
             self._fork(rest)
         self._attempts += 1
-        request = self.operation.encode(partition, context.clock.now() - self._started_at)
+        # Only writes say how old they are.
+        elapsed_s = context.clock.now() - self._started_at if operation.writes else 0.0
+        request = operation.encode(partition, elapsed_s)
         context.transport.call(address, EXECUTE, request, self._deadline, self._on_reply)
 
     def _fork(self, rest: Operation) -> None:
@@ -170,14 +175,11 @@ class PartitionCall:
 
     def _has_news(self) -> bool:
         """Whether the hash can be tried somewhere other than where it was tried last."""
-        found = self.table.lookup(self.operation.key_hash)
-        if found is None or self._context.nodes.address(found.partition.leader) is None:
+        found = self.table.partition_of(self.operation.key_hash)
+        if found is None or self._context.nodes.address(found.leader) is None:
             return False
         used = self.partition
-        return used is None or (used.partition_id, used.epoch) != (
-            found.partition.partition_id,
-            found.partition.epoch,
-        )
+        return used is None or (used.partition_id, used.epoch) != (found.partition_id, found.epoch)
 
     def _back_off(self, error: KeyplaneError) -> None:
         context = self._context

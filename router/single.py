@@ -61,10 +61,11 @@ def _find(
     known = context.tables.get(plain.table)
     if known is None:
         return None
-    placed = place_plain(known, plain.item, exact)
+    placed = place_plain(known, plain, exact)
     if placed is None:
         return None
-    context.touch(plain.table)
+    if context.touch is not None:
+        context.touch(plain.table)
     return known, placed[0], placed[1]
 
 

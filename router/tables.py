@@ -9,10 +9,10 @@ from cache.routes import Route, RouteTable, Source
 from keyplane.catalog.v1 import catalog_pb2 as pb
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError, Reason
-from keyplane.model.keys import KeySchema, ScalarType, encode_raw, key_hash
+from keyplane.model.keys import KeySchema, ScalarType, encode_raw, key_hash, type_tag
 from keyplane.model.limits import PARTITION_KEY_BYTES_MAX, SORT_KEY_BYTES_MAX
 from keyplane.model.partition import Partition
-from wire.protobytes import tag
+from wire.protobytes import tag_byte
 
 _FIELD_NUMBERS = {
     pb.SCALAR_TYPE_STRING: data.AttributeValue.S_FIELD_NUMBER,
@@ -29,22 +29,23 @@ class PlainKeyPart:
     name: serialized. field: the byte that a value of its type begins with.
     """
 
-    __slots__ = ("_type", "bytes_max", "field", "name")
+    __slots__ = ("_head", "bytes_max", "field", "name")
 
     def __init__(self, name: str, type_: ScalarType, bytes_max: int) -> None:
         self.name = name.encode()
-        self.field = tag(_FIELD_NUMBERS[type_], 2)[0]
+        self.field = tag_byte(_FIELD_NUMBERS[type_], 2)
         self.bytes_max = bytes_max
-        self._type = type_
+        self._head = type_tag(type_)
 
     def encode(self, raw: bytes) -> bytes:
-        return encode_raw(self._type, raw)
+        """As a part of an encoded key."""
+        return encode_raw(self._head, raw)
 
 
 class KnownTable:
     """One table: what its keys look like, and where they live."""
 
-    __slots__ = ("_described_by", "_plain_key", "_schema", "routes")
+    __slots__ = ("_described_by", "_hash_seed", "_plain_key", "_schema", "routes")
 
     def __init__(self, routes: RouteTable) -> None:
         """Raises KeyplaneError(INVALID_ARGUMENT) on a table whose key is not well defined."""
@@ -55,6 +56,7 @@ class KnownTable:
         self._described_by = self.routes.table
         self._schema = KeySchema.from_table(self._described_by)
         self._plain_key = _plain_key(self._schema)
+        self._hash_seed = self._described_by.hash_seed
 
     @property
     def name(self) -> str:
@@ -71,17 +73,23 @@ class KnownTable:
         return self._schema
 
     @property
-    def plain_key(self) -> Sequence[PlainKeyPart]:
+    def plain_key(self) -> list[PlainKeyPart]:
         """The schema for those that read keys as bytes: empty if a part of it is a number."""
         if self.routes.table is not self._described_by:
             self._describe()
         return self._plain_key
 
     def hash_of(self, partition_bytes: bytes) -> int:
-        return key_hash(self.routes.table.hash_seed, partition_bytes)
+        if self.routes.table is not self._described_by:
+            self._describe()
+        return key_hash(self._hash_seed, partition_bytes)
 
     def lookup(self, hash_: int) -> Route | None:
         return self.routes.lookup(hash_)
+
+    def partition_of(self, hash_: int) -> Partition | None:
+        """As `lookup`, without where it is known from."""
+        return self.routes.partition_of(hash_)
 
 
 class Tables:

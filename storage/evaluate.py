@@ -5,6 +5,8 @@ Pure: nothing here touches an engine, so the rules can be read and tested alone.
 
 from __future__ import annotations
 
+from mypy_extensions import mypyc_attr
+
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError, Reason
 from storage.request import ItemWrite
@@ -12,6 +14,7 @@ from storage.stored import StoredHeader, seal_item
 from storage.tokens import Remembered, TokenMemory
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class Outcome:
     """version, existed: the answer. changed: whether the entry becomes `value` (None: deleted)."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mypy_extensions import mypyc_attr
+
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.limits import BATCH_GET_KEYS_MAX, BATCH_WRITE_ITEMS_MAX
 from keyplane.route.v1.route_pb2 import RouteHint
@@ -17,6 +19,7 @@ from storage.stored import HEADER_BYTES
 from wire.ports import EngineError, Reply, ReplyFn, Request
 
 
+@mypyc_attr(acyclic=True)
 class _Execution:
     """One request until it is answered. It may have to wait at a gate, and is then done again."""
 

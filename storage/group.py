@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Final
+
+from mypy_extensions import mypyc_attr
 
 from keyplane.model.errors import KeyplaneError
 from keyplane.storage.v1 import storage_pb2 as pb
@@ -15,14 +18,15 @@ from storage.tokens import Remembered
 from wire.ports import Batch, Reply, ReplyFn
 from wire.protobytes import delimited, tag, varint
 
-_WRITE = tag(pb.ExecuteResponse.WRITE_FIELD_NUMBER, 2)
-_BATCH_WRITE = tag(pb.ExecuteResponse.BATCH_WRITE_FIELD_NUMBER, 2)
-_RESULTS = tag(pb.BatchWriteResult.RESULTS_FIELD_NUMBER, 2)
-_VERSION = tag(pb.WriteResult.VERSION_FIELD_NUMBER, 0)
-_EXISTED = tag(pb.WriteResult.EXISTED_FIELD_NUMBER, 0) + varint(1)
-_REASON = tag(pb.WriteResult.REASON_FIELD_NUMBER, 2)
+_WRITE: Final = tag(pb.ExecuteResponse.WRITE_FIELD_NUMBER, 2)
+_BATCH_WRITE: Final = tag(pb.ExecuteResponse.BATCH_WRITE_FIELD_NUMBER, 2)
+_RESULTS: Final = tag(pb.BatchWriteResult.RESULTS_FIELD_NUMBER, 2)
+_VERSION: Final = tag(pb.WriteResult.VERSION_FIELD_NUMBER, 0)
+_EXISTED: Final = tag(pb.WriteResult.EXISTED_FIELD_NUMBER, 0) + varint(1)
+_REASON: Final = tag(pb.WriteResult.REASON_FIELD_NUMBER, 2)
 
 
+@mypyc_attr(acyclic=True)
 class Write:
     """One request to write: one operation, or a batch of them.
 
@@ -61,6 +65,29 @@ class Write:
         self.error: KeyplaneError | None = None
 
 
+@mypyc_attr(acyclic=True)
+class _Kept:
+    """A result to be remembered under the name of its token."""
+
+    __slots__ = ("name", "result", "shard")
+
+    def __init__(self, shard: Shard, name: bytes, result: Remembered) -> None:
+        self.shard = shard
+        self.name = name
+        self.result = result
+
+
+class _Growth:
+    """Items and bytes by which a shard has grown."""
+
+    __slots__ = ("data_bytes", "items", "shard")
+
+    def __init__(self, shard: Shard) -> None:
+        self.shard = shard
+        self.items = 0
+        self.data_bytes = 0
+
+
 class Group:
     """tokens: the node's. Memory learns of the batch once it is durable, and not before."""
 
@@ -69,14 +96,14 @@ class Group:
         self.batch = Batch()
         self.writes: list[Write] = []
         self.sync = False
-        # Results by the names of their tokens, and the shards that they belong to, in order.
+        # Results by the names of their tokens, and once more in order.
         self.remembered: dict[bytes, Remembered] = {}
-        self.owners: list[Shard] = []
+        self.kept: list[_Kept] = []
         # Old records of the log that the batch deletes.
         self.swept = 0
+        # Of shards whose moves want to know of them.
         self.changes: list[tuple[Shard, TailEntry]] = []
-        # Items and bytes by which a shard has grown.
-        self.growth: dict[Shard, tuple[int, int]] = {}
+        self.growth: dict[Shard, _Growth] = {}
 
     def recall(self, shard: Shard, name: bytes) -> Remembered | None:
         """The result of an earlier attempt, in this group or before."""
@@ -84,18 +111,21 @@ class Group:
 
     def remember(self, shard: Shard, name: bytes, result: Remembered) -> None:
         self.remembered[name] = result
-        self.owners.append(shard)
+        self.kept.append(_Kept(shard, name, result))
 
-    def change(self, shard: Shard, entry: TailEntry) -> None:
+    def change(self, shard: Shard, key: bytes, old: bytes | None, new: bytes | None) -> None:
         """Makes an item anew, replaces it, or deletes it."""
-        key, old, new = entry.key, entry.old, entry.new
         self.batch.writes[key] = new
-        self.changes.append((shard, entry))
-        items, data_bytes = self.growth.get(shard, (0, 0))
-        self.growth[shard] = (
-            items + (new is not None) - (old is not None),
-            data_bytes + _entry_bytes(key, new) - _entry_bytes(key, old),
-        )
+        self.changes.append((shard, TailEntry(key, old, new)))
+        growth = self.growth.get(shard)
+        if growth is None:
+            growth = self.growth[shard] = _Growth(shard)
+        if new is not None:
+            growth.items += 1
+            growth.data_bytes += len(key) + len(new)
+        if old is not None:
+            growth.items -= 1
+            growth.data_bytes -= len(key) + len(old)
 
     @property
     def empty(self) -> bool:
@@ -105,20 +135,24 @@ class Group:
     def close(self) -> None:
         """Completes the batch by what every batch of writes carries along."""
         self.swept = self.tokens.write(self.batch, self.remembered.items(), SWEPT_PER_BATCH)
-        for shard, (items, data_bytes) in self.growth.items():
+        for growth in self.growth.values():
+            shard = growth.shard
             self.batch.writes[progress_key(shard.partition.partition_id)] = encode_progress(
-                shard.version, shard.items + items, shard.data_bytes + data_bytes, shard.counted
+                shard.version,
+                shard.items + growth.items,
+                shard.data_bytes + growth.data_bytes,
+                shard.counted,
             )
 
     def learn(self) -> None:
         """Tells memory what the batch has done."""
-        for shard, (name, result) in zip(self.owners, self.remembered.items(), strict=True):
-            shard.tokens.remember(name, result)
-        self.tokens.remembered(len(self.remembered))
+        for kept in self.kept:
+            kept.shard.tokens.remember(kept.name, kept.result)
+        self.tokens.remembered(len(self.kept))
         self.tokens.swept(self.swept)
-        for shard, (items, data_bytes) in self.growth.items():
-            shard.items += items
-            shard.data_bytes += data_bytes
+        for growth in self.growth.values():
+            growth.shard.items += growth.items
+            growth.shard.data_bytes += growth.data_bytes
         for shard, entry in self.changes:
             if shard.tail is not None:
                 shard.tail.append(entry)
@@ -145,7 +179,3 @@ def result_of(version: int, existed: bool) -> bytes:
 def result_of_failure(error: KeyplaneError) -> bytes:
     """The `WriteResult` of a write that was not done."""
     return delimited(_REASON, error.reason.name.encode())
-
-
-def _entry_bytes(key: bytes, value: bytes | None) -> int:
-    return 0 if value is None else len(key) + len(value)

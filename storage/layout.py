@@ -8,20 +8,24 @@ hashes is contiguous and splitting or merging partitions touches no item.
 from __future__ import annotations
 
 import struct
+from typing import Final
 
-from keyplane.model.keys import address_range, item_address
+from librt.strings import BytesWriter
 
-NODE_TAG = b"\x01"
-ITEM_TAG = b"\x02"
-LOG_TAG = b"\x03"
+from keyplane.model.keys import address_range, write_item_address
+from keyplane.model.numbers import write_u64_be
+
+NODE_TAG: Final = b"\x01"
+ITEM_TAG: Final = b"\x02"
+LOG_TAG: Final = b"\x03"
 
 NODE_RECORD = NODE_TAG + b"node"
-_TABLE_PREFIX = NODE_TAG + b"table/"
-_PARTITION_PREFIX = NODE_TAG + b"partition/"
-_PROGRESS_PREFIX = NODE_TAG + b"progress/"
+_TABLE_PREFIX: Final = NODE_TAG + b"table/"
+_PARTITION_PREFIX: Final = NODE_TAG + b"partition/"
+_PROGRESS_PREFIX: Final = NODE_TAG + b"progress/"
 
-_ID = struct.Struct(">Q")
-_ADDRESS_OFFSET = len(ITEM_TAG) + 8
+_ID: Final = struct.Struct(">Q")
+_ADDRESS_OFFSET: Final = len(ITEM_TAG) + 8
 
 # Table id, key hash, client id, sequence number.
 TOKEN_NAME_BYTES = 8 + 8 + 16 + 8
@@ -37,7 +41,7 @@ def partition_key(partition_id: int) -> bytes:
 
 def progress_key(partition_id: int) -> bytes:
     """Of the counters that change with every write of a partition."""
-    return _PROGRESS_PREFIX + _ID.pack(partition_id)
+    return _numbered(_PROGRESS_PREFIX, partition_id)
 
 
 def table_keys() -> tuple[bytes, bytes]:
@@ -50,7 +54,10 @@ def partition_keys() -> tuple[bytes, bytes]:
 
 
 def item_key(table_id: int, key_hash: int, encoded: bytes) -> bytes:
-    return ITEM_TAG + item_address(table_id, key_hash, encoded)
+    out = BytesWriter()
+    out.write(ITEM_TAG)
+    write_item_address(out, table_id, key_hash, encoded)
+    return out.getvalue()
 
 
 def item_range(table_id: int, start: int, end: int) -> tuple[bytes, bytes]:
@@ -72,7 +79,7 @@ def split_item_key(key: bytes) -> tuple[int, bytes]:
 
 def log_key(number: int) -> bytes:
     """Of a record of the log of write tokens."""
-    return LOG_TAG + _ID.pack(number)
+    return _numbered(LOG_TAG, number)
 
 
 def log_number(key: bytes) -> int:
@@ -101,3 +108,10 @@ def split_token_name(name: bytes) -> tuple[int, bytes]:
     """Key hash and token."""
     hash_: int = _ID.unpack_from(name, 8)[0]
     return hash_, name[16:]
+
+
+def _numbered(prefix: bytes, number: int) -> bytes:
+    out = BytesWriter()
+    out.write(prefix)
+    write_u64_be(out, number)
+    return out.getvalue()

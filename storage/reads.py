@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import Final
+
+from librt.strings import BytesWriter
 
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.limits import BATCH_BYTES_MAX, PAGE_BYTES_MAX
@@ -11,15 +14,23 @@ from keyplane.storage.v1 import storage_pb2 as pb
 from storage.layout import item_key, item_range, split_item_key
 from storage.request import ItemKey
 from storage.shard import Shard
-from storage.stored import item_of, read_header
+from storage.stored import item_of, read_version
 from wire.ports import Engine
-from wire.protobytes import delimited, tag, varint
+from wire.protobytes import (
+    delimited_size,
+    tag,
+    tag_byte,
+    varint,
+    varint_size,
+    write_delimited,
+    write_varint,
+)
 
-_GET = tag(pb.ExecuteResponse.GET_FIELD_NUMBER, 2)
-_FOUND = tag(pb.GetResult.FOUND_FIELD_NUMBER, 0) + varint(1)
-_ITEM = tag(pb.GetResult.ITEM_FIELD_NUMBER, 2)
-_VERSION = tag(pb.GetResult.VERSION_FIELD_NUMBER, 0)
-_NOTHING = delimited(_GET, b"")
+_GET: Final = tag_byte(pb.ExecuteResponse.GET_FIELD_NUMBER, 2)
+_FOUND: Final = tag(pb.GetResult.FOUND_FIELD_NUMBER, 0) + varint(1)
+_ITEM: Final = tag_byte(pb.GetResult.ITEM_FIELD_NUMBER, 2)
+_VERSION: Final = tag_byte(pb.GetResult.VERSION_FIELD_NUMBER, 0)
+_NOTHING: Final = bytes((_GET, 0))
 
 # Entries in one page, for items so small that a page of 1 MB would block the node for long.
 PAGE_ITEMS_MAX = 10_000
@@ -32,8 +43,16 @@ def get(engine: Engine, shard: Shard, key: ItemKey) -> bytes:
     value = engine.get(item_key(shard.partition.table_id, key_hash, key.encoded))
     if value is None:
         return _NOTHING
-    version = varint(read_header(value).version)
-    return delimited(_GET, _FOUND + delimited(_ITEM, item_of(value)) + _VERSION + version)
+    version = read_version(value)
+    item = item_of(value)
+    out = BytesWriter()
+    out.append(_GET)
+    write_varint(out, len(_FOUND) + delimited_size(len(item)) + 1 + varint_size(version))
+    out.write(_FOUND)
+    write_delimited(out, _ITEM, item)
+    out.append(_VERSION)
+    write_varint(out, version)
+    return out.getvalue()
 
 
 def batch_get(engine: Engine, shard: Shard, op: pb.BatchGetOp) -> pb.ExecuteResponse:
@@ -78,7 +97,7 @@ def _look_up(engine: Engine, shard: Shard, key: pb.ItemKey) -> pb.GetResult:
     value = engine.get(item_key(shard.partition.table_id, key.hash, key.encoded))
     if value is None:
         return pb.GetResult()
-    return pb.GetResult(found=True, item=item_of(value), version=read_header(value).version)
+    return pb.GetResult(found=True, item=item_of(value), version=read_version(value))
 
 
 def _page(entries: Iterator[tuple[bytes, bytes]], limit: int, bytes_max: int) -> pb.PageResult:
@@ -88,7 +107,7 @@ def _page(entries: Iterator[tuple[bytes, bytes]], limit: int, bytes_max: int) ->
     page = pb.PageResult()
     last = None
     for key, value in entries:
-        read_header(value)
+        read_version(value)
         item = item_of(value)
         if page.items and (len(page.items) >= limit or len(item) > room):
             page.more = True

@@ -7,33 +7,36 @@ they have the form in which routers send them (`wire.protobytes`); all others by
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from google.protobuf.message import DecodeError
+from mypy_extensions import i64, mypyc_attr
 
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.limits import ITEM_BYTES_MAX
 from keyplane.storage.v1 import storage_pb2 as pb
 from storage.stored import CLIENT_ID_BYTES, join_token
-from wire.protobytes import fixed64_at, span_at, tag, varint, varint_at
+from wire.protobytes import byte_at, fixed64_at, span_at, tag_byte, varint_at
 
 # The router enforces DynamoDB's limit on an item's size; its encoding may be somewhat longer.
-PUT_BYTES_MAX = 2 * ITEM_BYTES_MAX
+PUT_BYTES_MAX: Final = 2 * ITEM_BYTES_MAX
 
-_PARTITION_ID = tag(pb.ExecuteRequest.PARTITION_ID_FIELD_NUMBER, 0)
-_EPOCH = tag(pb.ExecuteRequest.EPOCH_FIELD_NUMBER, 0)
-_GET = tag(pb.ExecuteRequest.GET_FIELD_NUMBER, 2)
-_WRITE = tag(pb.ExecuteRequest.WRITE_FIELD_NUMBER, 2)
+_PARTITION_ID: Final = tag_byte(pb.ExecuteRequest.PARTITION_ID_FIELD_NUMBER, 0)
+_EPOCH: Final = tag_byte(pb.ExecuteRequest.EPOCH_FIELD_NUMBER, 0)
+_GET: Final = tag_byte(pb.ExecuteRequest.GET_FIELD_NUMBER, 2)
+_WRITE: Final = tag_byte(pb.ExecuteRequest.WRITE_FIELD_NUMBER, 2)
 # Both operations have the key in field 1.
-_KEY = tag(pb.GetOp.KEY_FIELD_NUMBER, 2)
-_HASH = tag(pb.ItemKey.HASH_FIELD_NUMBER, 1)
-_ENCODED = tag(pb.ItemKey.ENCODED_FIELD_NUMBER, 2)
-_PUT = tag(pb.WriteOp.PUT_FIELD_NUMBER, 2)
-_TOKEN = tag(pb.WriteOp.TOKEN_FIELD_NUMBER, 2)
-_CLIENT_ID = tag(data.WriteToken.CLIENT_ID_FIELD_NUMBER, 2) + varint(CLIENT_ID_BYTES)
-_SEQUENCE = tag(data.WriteToken.SEQUENCE_FIELD_NUMBER, 0)
+_KEY: Final = tag_byte(pb.GetOp.KEY_FIELD_NUMBER, 2)
+_HASH: Final = tag_byte(pb.ItemKey.HASH_FIELD_NUMBER, 1)
+_ENCODED: Final = tag_byte(pb.ItemKey.ENCODED_FIELD_NUMBER, 2)
+_PUT: Final = tag_byte(pb.WriteOp.PUT_FIELD_NUMBER, 2)
+_TOKEN: Final = tag_byte(pb.WriteOp.TOKEN_FIELD_NUMBER, 2)
+_CLIENT_ID: Final = tag_byte(data.WriteToken.CLIENT_ID_FIELD_NUMBER, 2)
+_SEQUENCE: Final = tag_byte(data.WriteToken.SEQUENCE_FIELD_NUMBER, 0)
 
 
+@mypyc_attr(acyclic=True)
 class ItemKey:
     """hash: of the partition key. encoded: the whole key."""
 
@@ -44,6 +47,7 @@ class ItemKey:
         self.encoded = encoded
 
 
+@mypyc_attr(acyclic=True)
 class ItemWrite:
     """Of one item. put: the serialized item; None deletes.
 
@@ -69,6 +73,7 @@ class ItemWrite:
         self.age_ms = age_ms
 
 
+@mypyc_attr(acyclic=True)
 class Execute:
     """kind: the field of the operation. key: of a `get`. writes: of a `write` or `batch_write`.
 
@@ -140,59 +145,66 @@ def _general(payload: bytes) -> Execute:
 
 def _plain(payload: bytes) -> Execute | None:
     """A `get`, or a `write` that is a put without condition, in its first attempt."""
-    if not payload.startswith(_PARTITION_ID):
+    size: i64 = len(payload)
+    if byte_at(payload, 0) != _PARTITION_ID:
         return None
     partition_id, at = varint_at(payload, 1)
-    if not payload.startswith(_EPOCH, at):
+    if byte_at(payload, at) != _EPOCH:
         return None
     epoch, at = varint_at(payload, at + 1)
-    if at < 0:
-        return None
-    gets = payload.startswith(_GET, at)
-    if not gets and not payload.startswith(_WRITE, at):
+    kind: i64 = byte_at(payload, at)
+    if kind != _GET and kind != _WRITE:
         return None
     at, end = span_at(payload, at + 1)
-    if end != len(payload) or not payload.startswith(_KEY, at):
+    if end != size or byte_at(payload, at) != _KEY:
         return None
     at, key_end = span_at(payload, at + 1)
-    if key_end < 0 or not payload.startswith(_HASH, at):
+    if key_end < 0 or byte_at(payload, at) != _HASH:
         return None
     key_hash = fixed64_at(payload, at + 1)
     at += 9
-    if not payload.startswith(_ENCODED, at):
+    if byte_at(payload, at) != _ENCODED:
         return None
     at, encoded_end = span_at(payload, at + 1)
     if encoded_end != key_end:
         return None
     key = ItemKey(key_hash, payload[at:key_end])
-    if gets:
+    if kind == _GET:
         if key_end != end:
             return None
-        execute = Execute(partition_id, epoch, "get")
+        execute = Execute(int(partition_id), int(epoch), "get")
         execute.key = key
         return execute
-    if not payload.startswith(_PUT, key_end):
+    write = _plain_put(payload, key_end, end, key)
+    if write is None:
         return None
-    at, put_end = span_at(payload, key_end + 1)
-    if put_end < 0 or put_end - at > PUT_BYTES_MAX:
-        return None
-    put = payload[at:put_end]
-    token = b""
-    if put_end != end:
-        if not payload.startswith(_TOKEN, put_end):
-            return None
-        at, token_end = span_at(payload, put_end + 1)
-        if token_end != end or not payload.startswith(_CLIENT_ID, at):
-            return None
-        at += len(_CLIENT_ID)
-        client_id = payload[at : at + CLIENT_ID_BYTES]
-        at += CLIENT_ID_BYTES
-        if not payload.startswith(_SEQUENCE, at):
-            return None
-        sequence, at = varint_at(payload, at + 1)
-        if at != end:
-            return None
-        token = join_token(client_id, sequence)
-    execute = Execute(partition_id, epoch, "write")
-    execute.writes = (ItemWrite(key, put, None, token, 0, 0),)
+    execute = Execute(int(partition_id), int(epoch), "write")
+    execute.writes = (write,)
     return execute
+
+
+def _plain_put(payload: bytes, at: i64, end: i64, key: ItemKey) -> ItemWrite | None:
+    """The rest of a `WriteOp` after its key, in payload[at:end]."""
+    if byte_at(payload, at) != _PUT:
+        return None
+    start, put_end = span_at(payload, at + 1)
+    if put_end < 0 or put_end - start > PUT_BYTES_MAX:
+        return None
+    put = payload[start:put_end]
+    if put_end == end:
+        return ItemWrite(key, put, None, b"", 0, 0)
+    if byte_at(payload, put_end) != _TOKEN:
+        return None
+    at, token_end = span_at(payload, put_end + 1)
+    if token_end != end or byte_at(payload, at) != _CLIENT_ID:
+        return None
+    if byte_at(payload, at + 1) != CLIENT_ID_BYTES:
+        return None
+    client_id = payload[at + 2 : at + 2 + CLIENT_ID_BYTES]
+    at += 2 + CLIENT_ID_BYTES
+    if byte_at(payload, at) != _SEQUENCE:
+        return None
+    sequence, at = varint_at(payload, at + 1)
+    if at != end:
+        return None
+    return ItemWrite(key, put, None, join_token(client_id, int(sequence)), 0, 0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from mypy_extensions import mypyc_attr
+
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.model.partition import Partition
 from storage.gate import Gate
@@ -13,6 +15,7 @@ from storage.records import Progress
 from storage.tokens import TokenMemory
 
 
+@mypyc_attr(acyclic=True)
 class TailEntry:
     """A committed write that the target of a move has yet to see. None: no entry."""
 

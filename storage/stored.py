@@ -6,21 +6,28 @@ that write can be recognized even after a restart. A moving item travels with it
 
 from __future__ import annotations
 
-import struct
+from typing import Final
+
+from librt.strings import BytesWriter
+from mypy_extensions import mypyc_attr
 
 from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.numbers import read_u64_be, write_u64_be
 
-# Format, version, token as `join_token` joins it, flags.
-_HEADER = struct.Struct(">BQ24sB")
-HEADER_BYTES = _HEADER.size
+# Format (1 byte), version (8), token as `join_token` joins it (24), flags (1).
+_TOKEN_AT: Final = 9
+_FLAGS_AT: Final = 33
+HEADER_BYTES: Final = 34
 
-_FORMAT = 1
-_HAS_TOKEN = 0x01
+_FORMAT: Final = 1
+_HAS_TOKEN: Final = 0x01
+_NO_TOKEN: Final = bytes(_FLAGS_AT - _TOKEN_AT)
 
 # Bytes of a token's client id.
-CLIENT_ID_BYTES = 16
+CLIENT_ID_BYTES: Final = 16
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class StoredHeader:
     """token: client id and sequence number as `join_token` joins them; empty without one."""
 
@@ -33,25 +40,40 @@ class StoredHeader:
 
 def join_token(client_id: bytes, sequence: int) -> bytes:
     """A write token as one value, equal exactly for attempts of one write."""
-    return client_id + sequence.to_bytes(8, "big")
+    out = BytesWriter()
+    out.write(client_id)
+    write_u64_be(out, sequence)
+    return out.getvalue()
 
 
 def seal_item(version: int, token: bytes, item: bytes) -> bytes:
     """token: of `join_token`, or empty."""
-    return _HEADER.pack(_FORMAT, version, token, _HAS_TOKEN if token else 0) + item
+    out = BytesWriter()
+    out.append(_FORMAT)
+    write_u64_be(out, version)
+    out.write(token or _NO_TOKEN)
+    out.append(_HAS_TOKEN if token else 0)
+    out.write(item)
+    return out.getvalue()
 
 
 def read_header(value: bytes) -> StoredHeader:
     """Raises KeyplaneError: FOREIGN_FORMAT or CORRUPT."""
+    version = read_version(value)
+    token = value[_TOKEN_AT:_FLAGS_AT] if value[_FLAGS_AT] & _HAS_TOKEN else b""
+    return StoredHeader(version, token)
+
+
+def read_version(value: bytes) -> int:
+    """Of a stored item. Raises KeyplaneError: FOREIGN_FORMAT or CORRUPT."""
     if len(value) < HEADER_BYTES:
         raise KeyplaneError(Reason.CORRUPT, f"a stored item has only {len(value)} bytes")
-    format_, version, token, flags = _HEADER.unpack_from(value)
-    if format_ != _FORMAT:
+    if value[0] != _FORMAT:
         raise KeyplaneError(
             Reason.FOREIGN_FORMAT,
-            f"a stored item has format {format_}; this build reads {_FORMAT}",
+            f"a stored item has format {value[0]}; this build reads {_FORMAT}",
         )
-    return StoredHeader(version, token if flags & _HAS_TOKEN else b"")
+    return read_u64_be(value, 1)
 
 
 def item_of(value: bytes) -> bytes:

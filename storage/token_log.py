@@ -28,8 +28,12 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from heapq import merge as merge_sorted
 from itertools import islice
+from typing import Final
+
+from librt.strings import BytesWriter
 
 from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.numbers import write_u32_be, write_u64_be
 from keyplane.model.partition import Partition
 from storage.config import WriteConfig
 from storage.layout import TOKEN_NAME_BYTES, log_key, log_keys, log_number, token_names
@@ -38,19 +42,19 @@ from storage.tokens import Remembered, TokenMemory
 from wire.ports import Batch, Clock, Engine
 
 # Kind, and when it was written.
-_HEADER = struct.Struct(">Bd")
-_RESULTS = 1
+_HEADER: Final = struct.Struct(">Bd")
+_RESULTS: Final = 1
 # What older records say of a range of hashes does not count.
-_ARRIVAL = 2
+_ARRIVAL: Final = 2
 
 # Of _RESULTS: the token's name, version, milliseconds before the record was written, flags.
-_ENTRY = struct.Struct(f">{TOKEN_NAME_BYTES}sQIB")
-_EXISTED = 0x01
-_REFUSED = 0x02
-_AGE_MS_MAX = (1 << 32) - 1
+_ENTRY: Final = struct.Struct(f">{TOKEN_NAME_BYTES}sQIB")
+_EXISTED: Final = 0x01
+_REFUSED: Final = 0x02
+_AGE_MS_MAX: Final = (1 << 32) - 1
 
 # Of _ARRIVAL: the half-open range of names.
-_SPAN = struct.Struct(">16s16s")
+_SPAN: Final = struct.Struct(">16s16s")
 
 # Forgotten records that a batch of writes deletes: more than the one that it adds.
 SWEPT_PER_BATCH = 4
@@ -60,9 +64,9 @@ SWEPT_PER_BEAT = 500
 SWEPT_PER_BEAT_MIN = 50
 
 # The bound on tokens is looked at once in this part of it, and overstepped by as much meanwhile.
-_LOOKS = 64
+_LOOKS: Final = 64
 # How exactly the log knows when its records were written, when it comes to delete them.
-_MARK_S = 1.0
+_MARK_S: Final = 1.0
 
 
 class TokenLog:
@@ -205,12 +209,15 @@ class TokenLog:
         if not (results or going):
             return 0
         now = self._clock.now()
-        record = [_HEADER.pack(_RESULTS, now + self._offset)]
-        for name, (done_at, version, existed, refused) in results:
-            age_ms = min(int((now - done_at) * 1000), _AGE_MS_MAX)
-            flags = _EXISTED * existed | _REFUSED * refused
-            record.append(_ENTRY.pack(name, version, age_ms, flags))
-        self._append(batch, b"".join(record))
+        record = BytesWriter()
+        record.write(_HEADER.pack(_RESULTS, now + self._offset))
+        for name, result in results:
+            record.write(name)
+            write_u64_be(record, result.version)
+            age_ms = min(int((now - result.done_at) * 1000), _AGE_MS_MAX)
+            write_u32_be(record, age_ms)
+            record.append(_EXISTED * result.existed | _REFUSED * result.refused)
+        self._append(batch, record.getvalue())
         for number in going:
             batch.writes[log_key(number)] = None
         return len(going)

@@ -7,11 +7,11 @@ far back memories reach, and how they outlive the process, is the business of `s
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Iterable, Iterator
 from heapq import merge as merge_sorted
-from itertools import takewhile
-from typing import NamedTuple
+
+from mypy_extensions import mypyc_attr
 
 # Ages are as old as the message that carries them, and clocks run at their own rates. A retry must
 # be this much younger than the memory before its absence proves anything: longer than any message
@@ -19,43 +19,68 @@ from typing import NamedTuple
 COVER_MARGIN_S = 5.0
 
 
-class Remembered(NamedTuple):
-    """Result of a write, and when it was done on the node's own clock.
+@mypyc_attr(acyclic=True)
+class Remembered:
+    """Result of a write, and when it was done on the node's own clock. Never changed.
 
     refused: its condition failed. That is remembered too: a late copy of a request that was
     answered so must not be carried out because the condition has come true meanwhile.
     """
 
-    done_at: float
-    version: int
-    existed: bool
-    refused: bool = False
+    __slots__ = ("done_at", "existed", "refused", "version")
+
+    def __init__(self, done_at: float, version: int, existed: bool, refused: bool = False) -> None:
+        self.done_at = done_at
+        self.version = version
+        self.existed = existed
+        self.refused = refused
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Remembered)
+            and self.done_at == other.done_at
+            and self.version == other.version
+            and self.existed == other.existed
+            and self.refused == other.refused
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.done_at, self.version, self.existed, self.refused))
+
+    def __repr__(self) -> str:
+        return f"Remembered({self.done_at}, {self.version}, {self.existed}, {self.refused})"
 
 
 class TokenMemory:
     """Names of tokens (see `layout.token_name`) to results, oldest first."""
 
-    __slots__ = ("_covers_since", "_entries")
+    __slots__ = ("_by_name", "_covers_since", "_order")
 
     def __init__(
         self, covers_since: float, entries: Iterable[tuple[bytes, Remembered]] = ()
     ) -> None:
         """entries: oldest first."""
         self._covers_since = covers_since
-        self._entries: OrderedDict[bytes, Remembered] = OrderedDict(entries)
+        self._by_name: dict[bytes, Remembered] = {}
+        # By age; one whose name was given another result since is passed over. A dictionary keeps
+        # its order too, but finds its first entry ever more slowly the more were taken out.
+        self._order: deque[tuple[bytes, Remembered]] = deque()
+        for name, result in entries:
+            self.remember(name, result)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._by_name)
 
     def __iter__(self) -> Iterator[tuple[bytes, Remembered]]:
-        return iter(self._entries.items())
+        by_name = self._by_name
+        return (entry for entry in self._order if by_name[entry[0]] is entry[1])
 
     @property
     def covers_since(self) -> float:
         return self._covers_since
 
     def find(self, name: bytes) -> Remembered | None:
-        return self._entries.get(name)
+        return self._by_name.get(name)
 
     def covers(self, age_s: float, now: float) -> bool:
         """Whether a write first tried `age_s` ago would be in here if it had been done."""
@@ -63,22 +88,25 @@ class TokenMemory:
 
     def remember(self, name: bytes, result: Remembered) -> None:
         """Results come in the order of their times."""
-        self._entries[name] = result
+        self._by_name[name] = result
+        self._order.append((name, result))
 
     def forget(self, until: float) -> None:
         """Drops what was done until then."""
         self._covers_since = max(self._covers_since, until)
-        entries = self._entries
-        while entries and next(iter(entries.values())).done_at <= until:
-            entries.popitem(last=False)
+        order, by_name = self._order, self._by_name
+        while order and order[0][1].done_at <= until:
+            name, result = order.popleft()
+            if by_name[name] is result:
+                del by_name[name]
 
     def times(self) -> Iterator[float]:
         """When each of them was done, in order."""
-        return (result.done_at for result in self._entries.values())
+        return (entry[1].done_at for entry in self)
 
     def within(self, low: bytes, high: bytes) -> TokenMemory:
         """The part of a half-open range of names, for a child of a split."""
-        inside = (entry for entry in self._entries.items() if low <= entry[0] < high)
+        inside = (entry for entry in self if low <= entry[0] < high)
         return TokenMemory(self._covers_since, inside)
 
     def union(self, other: TokenMemory) -> TokenMemory:
@@ -90,8 +118,12 @@ class TokenMemory:
 
     def since(self, when: float) -> list[tuple[bytes, Remembered]]:
         """What was done at `when` or later, oldest first."""
-        found = list(
-            takewhile(lambda entry: entry[1].done_at >= when, reversed(self._entries.items()))
-        )
+        by_name = self._by_name
+        found = []
+        for entry in reversed(self._order):
+            if entry[1].done_at < when:
+                break
+            if by_name[entry[0]] is entry[1]:
+                found.append(entry)
         found.reverse()
         return found

@@ -27,7 +27,6 @@ from storage.evaluate import carry_out, recall
 from storage.group import Group, Write, result_of, result_of_failure
 from storage.layout import token_name
 from storage.request import ItemWrite
-from storage.shard import TailEntry
 from storage.stored import read_header
 from storage.token_log import TokenLog
 from storage.tokens import Remembered
@@ -235,7 +234,9 @@ class WriteQueue:
             write.reply(Reply(error=late))
             return
         group.writes.append(write)
-        for operation, key in zip(write.operations, write.keys, strict=True):
+        keys = write.keys
+        for index, operation in enumerate(write.operations):
+            key = keys[index]
             try:
                 result = self._evaluate_one(write, operation, key, group, now)
             except KeyplaneError as error:
@@ -275,7 +276,7 @@ class WriteQueue:
             raise
         if outcome.changed:
             shard.version += 1
-            group.change(shard, TailEntry(key, current, outcome.value))
+            group.change(shard, key, current, outcome.value)
         if token:
             group.remember(shard, name, Remembered(now, outcome.version, outcome.existed))
         return result_of(outcome.version, outcome.existed)

@@ -1,6 +1,6 @@
 """Counters and gauges that cores update and a shell exports.
 
-An increment is one dictionary update, cheap enough for every request. Label values come from
+An increment is an addition, cheap enough for every request. Label values come from
 closed sets (reasons, phases, outcomes), never from keys or table names, so that the number of
 series is bounded.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 # Upper bounds in seconds: 100 µs to 10 s, about three a decade.
 LATENCY_BUCKETS_S = (
@@ -21,28 +21,54 @@ LATENCY_BUCKETS_S = (
 SERIES_MAX = 200
 
 
-@dataclass(slots=True)
-class Counter:
-    """Only rises. `label` is the value of the counter's one label; counters without one use ""."""
+class Series:
+    """A counter's count under one label, for who counts there again and again."""
 
-    name: str
-    help: str
-    label: str = ""
-    values: dict[str, float] = field(default_factory=dict)
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0.0
+
+    def inc(self) -> None:
+        self.count += 1.0
+
+
+class Counter:
+    """Only rises. `label` is the name of the counter's one label; counters without one use ""."""
+
+    __slots__ = ("_series", "help", "label", "name")
+
+    def __init__(self, name: str, help: str, label: str = "") -> None:
+        self.name = name
+        self.help = help
+        self.label = label
+        self._series: dict[str, Series] = {}
 
     def inc(self, label: str = "", amount: float = 1) -> None:
-        values = self.values
-        if label in values:
-            values[label] += amount
-        else:
-            key = label if len(values) < SERIES_MAX else "other"
-            values[key] = values.get(key, 0) + amount
+        """label: the value of the label."""
+        self.series(label).count += amount
+
+    def series(self, label: str = "") -> Series:
+        """What counts under a value of the label. It is there from then on, with 0 at first."""
+        found = self._series.get(label)
+        if found is None:
+            key = label if len(self._series) < SERIES_MAX else "other"
+            found = self._series.setdefault(key, Series())
+        return found
+
+    @property
+    def values(self) -> dict[str, float]:
+        return {label: series.count for label, series in self._series.items()}
 
     def value(self, label: str = "") -> float:
-        return self.values.get(label, 0)
+        found = self._series.get(label)
+        return 0.0 if found is None else found.count
 
     def total(self) -> float:
-        return sum(self.values.values())
+        return sum(series.count for series in self._series.values())
+
+    def __repr__(self) -> str:
+        return f"Counter({self.name!r}, label={self.label!r})"
 
 
 @dataclass(slots=True)
@@ -54,19 +80,20 @@ class Gauge:
     read: Callable[[], float]
 
 
-@dataclass(slots=True)
 class Histogram:
-    """Counts of observations by upper bound."""
+    """Counts of observations by upper bound.
 
-    name: str
-    help: str
-    buckets: Sequence[float] = LATENCY_BUCKETS_S
-    # One for each bucket, and one for what is above them all.
-    counts: list[int] = field(init=False)
-    sum: float = 0.0
+    counts: one for each bucket, and one for what is above them all.
+    """
 
-    def __post_init__(self) -> None:
-        self.counts = [0] * (len(self.buckets) + 1)
+    __slots__ = ("buckets", "counts", "help", "name", "sum")
+
+    def __init__(self, name: str, help: str, buckets: Sequence[float] = LATENCY_BUCKETS_S) -> None:
+        self.name = name
+        self.help = help
+        self.buckets = buckets
+        self.counts = [0] * (len(buckets) + 1)
+        self.sum = 0.0
 
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.buckets, value)] += 1

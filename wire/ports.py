@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol, TypeVar
 
+from mypy_extensions import mypyc_attr
+
 from keyplane.model.errors import KeyplaneError
 
 _T = TypeVar("_T")
@@ -57,6 +59,7 @@ class Rng(Protocol):
 # make, a frozen one three times as long, which at several a request is felt.
 
 
+@mypyc_attr(free_list_len=1)
 class Reply:
     """The end of a call: a payload, or an error.
 
@@ -88,6 +91,7 @@ class Reply:
         return f"Reply({self.payload!r}, {self.error!r}, sent={self.sent})"
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class Request:
     """A call as its server sees it. `method` is the full name, `/package.Service/Method`."""
 

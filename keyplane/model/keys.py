@@ -14,9 +14,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import xxhash
+from librt.strings import BytesWriter
 
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.data.v1 import data_pb2 as data
@@ -27,6 +28,7 @@ from keyplane.model.limits import (
     PARTITION_KEY_BYTES_MAX,
     SORT_KEY_BYTES_MAX,
 )
+from keyplane.model.numbers import write_u64_be
 from keyplane.model.partition import KEYSPACE_END
 
 ScalarType: TypeAlias = catalog.ScalarType.ValueType
@@ -38,10 +40,12 @@ _BINARY = catalog.SCALAR_TYPE_BINARY
 _TAGS = {type_: bytes((type_,)) for type_ in (_STRING, _NUMBER, _BINARY)}
 _FIELDS = {_STRING: "s", _NUMBER: "n", _BINARY: "b"}
 
-_ESCAPED_ZERO = b"\x00\xff"
-_END = b"\x00\x01"
+_ESCAPED_ZERO: Final = b"\x00\xff"
+_END: Final = b"\x00\x01"
 
-_ADDRESS = struct.Struct(">QQ")
+_ADDRESS: Final = struct.Struct(">QQ")
+
+_xxh3: Final = xxhash.xxh3_64_intdigest
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,12 +160,21 @@ def key_hash(seed: int, partition_bytes: bytes) -> int:
     """xxh3-64 of an encoded partition key. The seed is the table's, so that nobody can prepare keys
     that collide in tables whose seed they do not know.
     """
-    return xxhash.xxh3_64_intdigest(partition_bytes, seed)
+    return _xxh3(partition_bytes, seed)
 
 
 def item_address(table_id: int, key_hash: int, encoded: bytes) -> bytes:
     """Where an item lives among all items of a node: by table, then hash, then key."""
-    return _ADDRESS.pack(table_id, key_hash) + encoded
+    out = BytesWriter()
+    write_item_address(out, table_id, key_hash, encoded)
+    return out.getvalue()
+
+
+def write_item_address(out: BytesWriter, table_id: int, key_hash: int, encoded: bytes) -> None:
+    """Adds what `item_address` gives."""
+    write_u64_be(out, table_id)
+    write_u64_be(out, key_hash)
+    out.write(encoded)
 
 
 def parse_address(address: bytes) -> tuple[int, int, bytes]:
@@ -211,12 +224,24 @@ def _encode(
         raise _invalid(f"key attribute {name!r} must not be empty")
     if len(raw) > bytes_max:
         raise _invalid(f"key attribute {name!r} has {len(raw)} bytes; at most {bytes_max} fit")
-    return encode_raw(type_, raw, end)
+    return encode_raw(_TAGS[type_], raw, end)
 
 
-def encode_raw(type_: ScalarType, raw: bytes, end: bytes = _END) -> bytes:
-    """A string (as UTF-8) or bytes as a part of a key. `end` as in `_encode`."""
-    return _TAGS[type_] + raw.replace(b"\x00", _ESCAPED_ZERO) + end
+def type_tag(type_: ScalarType) -> bytes:
+    """What a part of a key of that type begins with."""
+    return _TAGS[type_]
+
+
+def encode_raw(head: bytes, raw: bytes, end: bytes = _END) -> bytes:
+    """A string (as UTF-8) or bytes as a part of a key.
+
+    head: its `type_tag`. end: as in `_encode`.
+    """
+    out = BytesWriter()
+    out.write(head)
+    out.write(raw.replace(b"\x00", _ESCAPED_ZERO) if b"\x00" in raw else raw)
+    out.write(end)
+    return out.getvalue()
 
 
 def _decode(type_: ScalarType, encoded: bytes, position: int) -> tuple[data.AttributeValue, int]:

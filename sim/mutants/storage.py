@@ -71,8 +71,8 @@ WRITES: tuple[Mutant, ...] = (
         (
             Edit(
                 Group.close,
-                "shard.version, shard.items + items,",
-                "0, shard.items + items,",
+                "shard.version,",
+                "0,",
             ),
         ),
     ),
@@ -248,7 +248,7 @@ TOKENS: tuple[Mutant, ...] = (
         (
             Edit(
                 Group.learn,
-                "shard.tokens.remember(name, result)",
+                "kept.shard.tokens.remember(kept.name, kept.result)",
                 "pass",
             ),
         ),

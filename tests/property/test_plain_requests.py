@@ -13,7 +13,7 @@ from keyplane.model.errors import KeyplaneError
 from keyplane.model.items import check_item, to_item
 from keyplane.storage.v1 import storage_pb2 as storage
 from router.parse import place
-from router.plain import place_plain, plain_request, plain_token
+from router.plain import PlainRequest, place_plain, plain_request, plain_token
 from router.tables import KnownTable
 from storage import request as asked
 from wire.protobytes import varint, varint_at
@@ -57,6 +57,10 @@ TABLES = [
 ]
 
 
+def plain_item(item: bytes) -> PlainRequest:
+    return PlainRequest("orders", item, 0, len(item), b"")
+
+
 @given(st.sampled_from(TABLES), st.text(max_size=4), ITEMS, CONDITIONS, st.none() | TOKENS)
 def test_a_write_means_the_same(
     table: KnownTable,
@@ -80,7 +84,7 @@ def test_a_write_means_the_same(
         assert not token.attempt and not token.age_ms and len(token.client_id) == 16
         assert data.WriteToken.FromString(named) == token
     for exact in (False, True):
-        placed = place_plain(table, plain.item, exact)
+        placed = place_plain(table, plain, exact)
         if placed is not None:
             check_item(item, len(plain.item))
             assert placed == place(table, item, exact)
@@ -89,7 +93,7 @@ def test_a_write_means_the_same(
 @given(st.sampled_from(TABLES), st.dictionaries(NAMES, st.text(min_size=1, max_size=9), max_size=3))
 def test_keys_that_are_usual_are_read_as_bytes(table: KnownTable, values: dict[str, str]) -> None:
     item = to_item(values)
-    placed = place_plain(table, item.SerializeToString(), False)
+    placed = place_plain(table, plain_item(item.SerializeToString()), False)
     usual = table is TABLES[0] and "id" in values
     assert (placed is not None) == usual
 
@@ -101,7 +105,7 @@ def test_keys_that_are_usual_are_read_as_bytes(table: KnownTable, values: dict[s
 def test_no_bytes_are_taken_for_an_item_that_is_none(
     table: KnownTable, noise: bytes, exact: bool
 ) -> None:
-    placed = place_plain(table, noise, exact)
+    placed = place_plain(table, plain_item(noise), exact)
     if placed is not None:
         assert placed == place(table, data.Item.FromString(noise), exact)
     plain_token(noise)

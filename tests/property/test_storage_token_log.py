@@ -152,11 +152,15 @@ class TokenLogMachine(RuleBasedStateMachine):
         now = self.process.clock.now()
         for name, (where, done_at) in self.done.items():
             memory = self.process.memories[where]
-            if memory.find(name) is None:
+            found = memory.find(name)
+            if found is None:
                 age_s = self.now - done_at - COVER_MARGIN_S + ROUNDING_S
                 assert not memory.covers(age_s, now)
             else:
-                assert memory.find(name)[1:] == self.results[name][1:]  # type: ignore[index]
+                result = self.results[name]
+                assert found == Remembered(
+                    found.done_at, result.version, result.existed, result.refused
+                )
 
     @invariant()
     def the_bound_holds(self) -> None:

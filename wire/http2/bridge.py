@@ -196,7 +196,7 @@ class BridgedStream:
         if not self._begun:
             self._begun = True
             block = sending.lead(RESPONSE_BLOCK)
-            connection.out.append(h2.frame(h2.HEADERS, h2.END_HEADERS, stream, block))
+            connection.out.write(h2.frame(h2.HEADERS, h2.END_HEADERS, stream, block))
         sending.queue(stream, h2.MESSAGE_HEAD.pack(0, len(message)) + message)
         connection.schedule_flush()
 

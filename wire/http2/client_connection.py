@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import Sized
 from typing import TYPE_CHECKING, Final, Protocol
 
+from mypy_extensions import i64, mypyc_attr
+
 from keyplane.model.errors import Code, KeyplaneError, Reason
+from keyplane.model.numbers import read_u32_be
 from wire.http2 import frames as h2
 from wire.http2.blocks import TwoGenerations
 from wire.http2.connection import OPENING, Connection
@@ -20,11 +23,6 @@ from wire.rpc import MESSAGE_BYTES_MAX
 
 if TYPE_CHECKING:
     from wire.http2.client import Http2Transport
-
-_unpack_data: Final = h2.DATA_HEAD.unpack_from
-_HEAD: Final = h2.FRAME_HEAD.unpack_from
-_pack_head: Final = h2.FRAME_HEAD.pack
-_pack_data: Final = h2.DATA_HEAD.pack
 
 # How a status of HTTP reads in gRPC, where a proxy or a web server answered instead (the gRPC
 # document "HTTP to gRPC status code mapping").
@@ -56,6 +54,7 @@ class Owner(Protocol):
     def waiting(self) -> Sized: ...
 
 
+@mypyc_attr(acyclic=True)
 class ClientCall:
     """A call under way.
 
@@ -127,6 +126,11 @@ class ClientConnection(Connection):
         self.owner = owner
         self.calls: dict[int, ClientCall] = {}
         self.last_id = -1
+        # The blocks that an answer began and ended with last, and what they mean.
+        self._start_block = b""
+        self._start_is_plain = False
+        self._end_block = b""
+        self._end_is_plain = False
         self.leaving = False
         self._known = known
         self._greeted = False
@@ -140,13 +144,12 @@ class ClientConnection(Connection):
         if not speaks_http2(transport.get_extra_info("ssl_object")):
             self.close("the server did not agree to h2 by ALPN; is this a gRPC port?")
             return
-        self.out.append(h2.PREFACE + OPENING)
+        self.out.write(h2.PREFACE + OPENING)
         self.flush()
 
     def _read(self, buf: bytes) -> bytes:
         if not self._greeted and len(buf) >= h2.FRAME_HEAD_BYTES:
-            word, flags, stream = _HEAD(buf)
-            if word & 0xFF != h2.SETTINGS or flags or stream:
+            if buf[3] != h2.SETTINGS or buf[4] or read_u32_be(buf, 5):
                 raise ConnectionFault(
                     ErrorCode.PROTOCOL_ERROR,
                     f"it does not speak HTTP/2 (it says {buf[:40]!r}); is this a gRPC port?",
@@ -165,30 +168,33 @@ class ClientConnection(Connection):
         return len(self.calls) < self.sending.streams_max
 
     def send(self, call: ClientCall, timeout_s: float) -> None:
-        stream = self.last_id = self.last_id + 2
+        self.last_id += 2
+        stream = int(self.last_id)
         call.connection = self
         call.id = stream
         self.calls[stream] = call
-        block = self.owner.block(call.method) + self._timeouts.field(timeout_s) + call.fields
+        block = self.owner.block(call.method)
+        timeout = self._timeouts.field(timeout_s)
         payload = call.payload
         size = len(payload)
         sending = self.sending
+        block_size = len(block) + len(timeout) + len(call.fields)
         if (
             size + 5 <= sending.quick_max
             and size + 5 <= sending.window
             and not sending.blocked
-            and len(block) <= h2.FRAME_BYTES_DEFAULT
+            and block_size <= h2.FRAME_BYTES_DEFAULT
         ):
             sending.window -= size + 5
-            self.out += (
-                _pack_head(len(block) << 8 | 1, 4, stream),
-                block,
-                _pack_data(size + 5 << 8, 1, stream, 0, size),
-                payload,
-            )
+            out = self.out
+            h2.write_head(out, h2.HEADERS, h2.END_HEADERS, stream, block_size)
+            out.write(block)
+            out.write(timeout)
+            out.write(call.fields)
+            h2.write_message(out, h2.END_STREAM, stream, payload)
         else:
-            block = sending.lead(block)
-            self.out.append(h2.headers_frames(stream, block, 0, sending.frame_bytes))
+            block = sending.lead(block + timeout + call.fields)
+            self.out.write(h2.headers_frames(stream, block, 0, sending.frame_bytes))
             sending.queue(stream, h2.MESSAGE_HEAD.pack(0, size) + payload, b"", True)
         self.call_written()
         if stream >= STREAM_ID_LAST:
@@ -197,41 +203,60 @@ class ClientConnection(Connection):
     # --- Replies ---------------------------------------------------------------------------------
 
     def on_headers(
-        self, buf: bytes, start: int, end: int, size: int, flags: int, stream: int
-    ) -> int:
-        known = self._known.young
-        if self.reader.stateless and size - end >= 23:
-            head = known.get(buf[start:end])
-            if head is not None and head.plain_start:
-                word, data_flags, data_stream, compressed, length = _unpack_data(buf, end)
-                after: int = end + 14 + length
+        self, buf: bytes, start: i64, end: i64, size: i64, flags: i64, stream: i64
+    ) -> i64:
+        if self.reader.stateless and size - end >= 23 and self._begins_plainly(buf[start:end]):
+            # Field block, one DATA frame with one message, trailers: nearly every answer.
+            after: i64 = end + 9 + (read_u32_be(buf, end) >> 8)
+            length: i64 = read_u32_be(buf, end + 10)
+            if (
+                buf[end + 3] == h2.DATA
+                and not buf[end + 4]
+                and read_u32_be(buf, end + 5) == stream
+                and not buf[end + 9]
+                and after == end + 14 + length
+                and size >= after + 9
+                and length <= h2.FRAME_BYTES_DEFAULT - 5
+            ):
+                stop: i64 = after + 9 + (read_u32_be(buf, after) >> 8)
                 if (
-                    word == length + 5 << 8
-                    and not data_flags
-                    and data_stream == stream
-                    and not compressed
-                    and size >= after + 9
-                    and length <= h2.FRAME_BYTES_DEFAULT - 5
+                    buf[after + 3] == h2.HEADERS
+                    and buf[after + 4] == h2.END_HEADERS | h2.END_STREAM
+                    and read_u32_be(buf, after + 5) == stream
+                    and stop <= size
+                    and self._ends_plainly(buf[after + 9 : stop])
+                    and (call := self.calls.pop(int(stream), None)) is not None
                 ):
-                    word, end_flags, end_stream = _HEAD(buf, after)
-                    stop: int = after + 9 + (word >> 8)
-                    if (
-                        word & 0xFF == h2.HEADERS
-                        and end_flags == 5
-                        and end_stream == stream
-                        and stop <= size
-                        and (tail := known.get(buf[after + 9 : stop])) is not None
-                        and tail.plain_end
-                        and (call := self.calls.pop(stream, None)) is not None
-                    ):
-                        self.receiving.consumed += length + 5
-                        sending = self.sending
-                        if sending.credit or sending.blocked:
-                            sending.drop(stream)
-                        call.end(Reply(buf[end + 14 : after]))
-                        return stop
-        self._on_frame(h2.HEADERS, flags, stream & h2.STREAM_ID_MAX, buf[start:end])
+                    self.receiving.consumed += length + 5
+                    sending = self.sending
+                    if sending.credit or sending.blocked:
+                        sending.drop(int(stream))
+                    call.end(Reply(buf[end + 14 : after]))
+                    return stop
+        self._on_frame(h2.HEADERS, int(flags), int(stream) & h2.STREAM_ID_MAX, buf[start:end])
         return end
+
+    def _begins_plainly(self, block: bytes) -> bool:
+        """Whether it is known to begin an answer of gRPC as it should."""
+        if block == self._start_block:
+            return self._start_is_plain
+        head = self._known.young.get(block)
+        if head is None:
+            return False
+        self._start_block = block
+        self._start_is_plain = head.plain_start
+        return head.plain_start
+
+    def _ends_plainly(self, block: bytes) -> bool:
+        """Whether it is known to be the trailers of a call that went well."""
+        if block == self._end_block:
+            return self._end_is_plain
+        head = self._known.young.get(block)
+        if head is None:
+            return False
+        self._end_block = block
+        self._end_is_plain = head.plain_end
+        return head.plain_end
 
     def on_block(self, block: bytes, flags: int, stream: int) -> None:
         self._check_begun(stream)
@@ -289,7 +314,7 @@ class ClientConnection(Connection):
         unsent = stream in self.sending.blocked
         if unsent:
             # Answered before all of the request was sent: the rest stays here.
-            self.out.append(h2.rst_stream_frame(stream, ErrorCode.CANCEL))
+            self.out.write(h2.rst_stream_frame(stream, ErrorCode.CANCEL))
             self.schedule_flush()
         body = bytes(inbound.body) if inbound is not None else b""
         self.forget(stream)

@@ -10,6 +10,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Final, cast
 
+from librt.strings import BytesWriter
+from mypy_extensions import i64
+
+from keyplane.model.numbers import read_u32_be
 from wire.http2 import frames as h2
 from wire.http2.blocks import BlockReader
 from wire.http2.frames import ConnectionFault, ErrorCode, StreamFault
@@ -23,9 +27,10 @@ from wire.http2.limits import (
     EMPTY_FREE,
     HANDSHAKE_TICKS_MAX,
     HEADER_LIST_BYTES_MAX,
+    OUT_KEPT_MAX,
     PING_AFTER_TICKS,
     PINGS_FREE,
-    PUSH_PARTS,
+    PUSH_CALLS,
     RESETS_FREE,
     SETTINGS_FREE,
     STALLED_TICKS_MAX,
@@ -48,7 +53,6 @@ _OUR_SETTINGS: Final = h2.settings_frame(
 )
 OPENING: Final = _OUR_SETTINGS + h2.window_update_frame(0, CONNECTION_WINDOW - h2.WINDOW_DEFAULT)
 _KEEPALIVE: Final = b"keyplane"
-_HEAD: Final = h2.FRAME_HEAD.unpack_from
 
 
 class Connection(asyncio.Protocol):
@@ -66,12 +70,14 @@ class Connection(asyncio.Protocol):
         self.loop = loop
         self._now = time_of(loop)
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
-        self.out: list[bytes] = []
+        self.out = BytesWriter()
+        # Calls or answers in there.
+        self._collected = 0
         self.ready = False
         self.finished = False
         self.why = ""
         self.peer = ""
-        self.last_id = 0
+        self.last_id: i64 = 0
         # The last stream that our GOAWAY promises to answer; None before it.
         self.goaway_id: int | None = None
         self._tick = tick_of(loop)
@@ -98,8 +104,8 @@ class Connection(asyncio.Protocol):
     # --- What the two sides define ---------------------------------------------------------------
 
     def on_headers(
-        self, buf: bytes, start: int, end: int, size: int, flags: int, stream: int
-    ) -> int:
+        self, buf: bytes, start: i64, end: i64, size: i64, flags: i64, stream: i64
+    ) -> i64:
         """A HEADERS frame, buf[start:end], that is plain: no padding, priority or continuation.
 
         size: of the buffer, where more frames may follow.
@@ -166,12 +172,14 @@ class Connection(asyncio.Protocol):
 
     def _read(self, buf: bytes) -> bytes:
         """Handles every whole frame of the buffer and returns the rest. Raises ConnectionFault."""
-        at = 0
-        size = len(buf)
+        at: i64 = 0
+        size: i64 = len(buf)
         while size - at >= 9:
-            word, flags, stream = _HEAD(buf, at)
-            length = word >> 8
-            start = at + 9
+            word: i64 = read_u32_be(buf, at)
+            flags: i64 = buf[at + 4]
+            stream: i64 = read_u32_be(buf, at + 5)
+            length: i64 = word >> 8
+            start: i64 = at + 9
             at = start + length
             if length > h2.FRAME_BYTES_DEFAULT:
                 raise ConnectionFault(
@@ -180,7 +188,7 @@ class Connection(asyncio.Protocol):
                 )
             if at > size:
                 return buf[start - 9 :]
-            kind = word & 0xFF
+            kind: i64 = word & 0xFF
             if kind == h2.HEADERS and flags == 4 and self.ready and not self._block:
                 at = self.on_headers(buf, start, at, size, flags, stream)
             else:
@@ -296,7 +304,7 @@ class Connection(asyncio.Protocol):
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a PING frame has 8 bytes")
         self._count("ping", PINGS_FREE)
         if not flags & h2.ACK:
-            self.out.append(h2.frame(h2.PING, h2.ACK, 0, payload))
+            self.out.write(h2.frame(h2.PING, h2.ACK, 0, payload))
 
     def _on_settings(self, flags: int, stream: int, payload: bytes) -> None:
         if stream:
@@ -308,14 +316,14 @@ class Connection(asyncio.Protocol):
             if not self.ready:
                 raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "the first SETTINGS was an ACK")
             return
-        self.out.append(h2.SETTINGS_ACK)
+        self.out.write(h2.SETTINGS_ACK)
         self.ready = True
         self.sending.apply(h2.read_settings(payload))
         self.on_settings()
 
     def _check_begun(self, stream: int) -> None:
         """Frames other than HEADERS may not come first on a stream (section 5.1)."""
-        if stream > self.last_id or not stream & 1:
+        if stream > int(self.last_id) or not stream & 1:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"stream {stream} has not begun")
 
     def _count(self, name: str, free: tuple[int, float, float]) -> None:
@@ -323,7 +331,7 @@ class Connection(asyncio.Protocol):
         counts[name] = count = counts[name] + 1
         if count > free[0]:
             age_s = self.loop.time() - self._opened_at
-            if count > allowance(free, age_s, self.last_id >> 1):
+            if count > allowance(free, age_s, int(self.last_id) >> 1):
                 raise ConnectionFault(
                     ErrorCode.ENHANCE_YOUR_CALM, f"too many frames of a kind: {count} ({name})"
                 )
@@ -337,7 +345,7 @@ class Connection(asyncio.Protocol):
     def reset(self, stream: int, code: ErrorCode) -> None:
         """Ends a stream from here."""
         self.forget(stream)
-        self.out.append(h2.rst_stream_frame(stream, code))
+        self.out.write(h2.rst_stream_frame(stream, code))
         self.schedule_flush()
 
     def forget(self, stream: int) -> None:
@@ -360,8 +368,8 @@ class Connection(asyncio.Protocol):
     def say_goaway(self, code: ErrorCode, message: str) -> None:
         """Section 6.8: the stream it names may fall from one GOAWAY to the next, never rise."""
         if self.goaway_id is None:
-            self.goaway_id = max(0, self.last_id)
-        self.out.append(h2.goaway_frame(self.goaway_id, code, message[:200]))
+            self.goaway_id = max(0, int(self.last_id))
+        self.out.write(h2.goaway_frame(self.goaway_id, code, message[:200]))
 
     def close(self, why: str) -> None:
         """Closes once what is written has gone out."""
@@ -397,10 +405,9 @@ class Connection(asyncio.Protocol):
         collected they leave at once, so that the peer can begin. Else two processes take turns,
         each waiting for a whole batch of the other.
         """
-        out = self.out
-        if len(out) >= PUSH_PARTS and not self._paused and not self.finished:
-            self.transport.write(b"".join(out))
-            out.clear()
+        self._collected += 1
+        if self._collected >= PUSH_CALLS and not self._paused and not self.finished:
+            self._push()
         elif not self.flushing:
             self.flushing = True
             self._tick.add(self)
@@ -408,13 +415,14 @@ class Connection(asyncio.Protocol):
     def flush(self) -> None:
         """Hands all that has collected to the socket, in one piece."""
         self.flushing = False
-        out = self.out
         sending = self.sending
         if sending.blocked and not self._paused:
             sending.pump(WRITE_BUFFER_HIGH)
-        if out and not self.finished:
-            self.transport.write(b"".join(out) if len(out) > 1 else out[0])
-        out.clear()
+        if len(self.out):
+            if self.finished:
+                self.out.truncate(0)
+            else:
+                self._push()
         if self._paused and self.owed() > WRITE_BUFFER_MAX:
             self.abort("the peer does not read what it asked for")
         elif sending.blocked_bytes > BLOCKED_BYTES_MAX:
@@ -422,6 +430,15 @@ class Connection(asyncio.Protocol):
         elif sending.more and not self._paused and not self.finished:
             # A message of many frames: let others on first.
             self.schedule_flush()
+
+    def _push(self) -> None:
+        out = self.out
+        self.transport.write(out.getvalue())
+        self._collected = 0
+        if len(out) <= OUT_KEPT_MAX:
+            out.truncate(0)
+        else:
+            self.out = self.sending.out = self.receiving.out = BytesWriter()
 
     def owed(self) -> int:
         """Bytes that the peer has not read yet."""
@@ -474,7 +491,7 @@ class Connection(asyncio.Protocol):
         elif self._quiet_ticks or self.is_busy():
             self._quiet_ticks += 1
             if self._quiet_ticks == PING_AFTER_TICKS:
-                self.out.append(h2.frame(h2.PING, 0, 0, _KEEPALIVE))
+                self.out.write(h2.frame(h2.PING, 0, 0, _KEEPALIVE))
                 self.schedule_flush()
             elif self._quiet_ticks >= DEAD_AFTER_TICKS:
                 self.abort("the peer answers no ping")

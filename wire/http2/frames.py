@@ -7,6 +7,11 @@ import struct
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
+from librt.strings import BytesWriter
+from mypy_extensions import i64, u8
+
+from keyplane.model.numbers import write_u32_be
+
 # Section 3.4: what a client says first.
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -54,8 +59,6 @@ _GOAWAY: Final = struct.Struct(">II")
 # A gRPC message starts with a flag (compressed?) and its length.
 MESSAGE_HEAD: Final = struct.Struct(">BI")
 MESSAGE_HEAD_BYTES: Final = 5
-# Both in one, for a DATA frame that holds one whole message.
-DATA_HEAD: Final = struct.Struct(">IBIBI")
 
 
 class ErrorCode(enum.IntEnum):
@@ -104,6 +107,22 @@ class Frame(NamedTuple):
 
 def frame(kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"") -> bytes:
     return FRAME_HEAD.pack(len(payload) << 8 | kind, flags, stream) + payload
+
+
+def write_head(out: BytesWriter, kind: i64, flags: i64, stream: i64, length: i64) -> None:
+    """What a frame with so many bytes of payload begins with."""
+    write_u32_be(out, length << 8 | kind)
+    out.append(u8(flags))
+    write_u32_be(out, stream)
+
+
+def write_message(out: BytesWriter, flags: i64, stream: i64, message: bytes) -> None:
+    """A DATA frame that holds a whole gRPC message, not compressed."""
+    size: i64 = len(message)
+    write_head(out, DATA, flags, stream, size + MESSAGE_HEAD_BYTES)
+    out.append(0)
+    write_u32_be(out, size)
+    out.write(message)
 
 
 def frames(data: bytes) -> Iterator[Frame]:

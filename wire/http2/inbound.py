@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from librt.strings import BytesWriter
+
 from wire.http2 import frames as h2
 from wire.http2.frames import ConnectionFault, ErrorCode, StreamFault
 from wire.http2.limits import (
@@ -76,8 +78,8 @@ class Inbound:
 class Receiving:
     """What a connection is receiving, within the bounds of its memory."""
 
-    def __init__(self, out: list[bytes]) -> None:
-        self._out = out
+    def __init__(self, out: BytesWriter) -> None:
+        self.out = out
         self.streams: dict[int, Inbound] = {}
         # Bytes of the connection's window used since it was last renewed.
         self.consumed = 0
@@ -102,7 +104,7 @@ class Receiving:
             self.renew_connection_window()
 
     def renew_connection_window(self) -> None:
-        self._out.append(h2.window_update_frame(0, self.consumed))
+        self.out.write(h2.window_update_frame(0, self.consumed))
         self.consumed = 0
 
     def add(
@@ -170,7 +172,7 @@ class Receiving:
 
     def _renew(self, inbound: Inbound, stream: int, increment: int) -> None:
         inbound.window += increment
-        self._out.append(h2.window_update_frame(stream, increment))
+        self.out.write(h2.window_update_frame(stream, increment))
 
     def _release(self, inbound: Inbound) -> None:
         self._reserved -= inbound.reserved

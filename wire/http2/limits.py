@@ -29,10 +29,12 @@ DEAD_AFTER_TICKS: Final = int((KEEPALIVE_S + KEEPALIVE_TIMEOUT_S) / TICK_S)
 # After a last GOAWAY the peer may read what is left; then the connection is cut.
 CLOSING_TICKS_MAX: Final = 2
 
-# Pieces of frames that collect before they are handed to the socket in the middle of a tick: some
-# twelve to sixteen calls or answers. More save system calls, fewer keep the next process waiting
-# less.
-PUSH_PARTS: Final = 48
+# Calls or answers that collect before they are handed to the socket in the middle of a tick. More
+# save system calls, fewer keep the next process waiting less.
+PUSH_CALLS: Final = 16
+
+# A connection's buffer for what it collects is kept for the next time up to this size.
+OUT_KEPT_MAX: Final = 64 * 1024
 
 # --- Streams -------------------------------------------------------------------------------------
 

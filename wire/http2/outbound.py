@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from librt.strings import BytesWriter
+
 from wire.http2 import frames as h2
 from wire.http2.blocks import TABLE_SIZE_ZERO
 from wire.http2.frames import ConnectionFault, ErrorCode, StreamFault
@@ -37,8 +39,8 @@ class Sending:
         field blocks that are ready made.
     """
 
-    def __init__(self, out: list[bytes]) -> None:
-        self._out = out
+    def __init__(self, out: BytesWriter) -> None:
+        self.out = out
         self.window = h2.WINDOW_DEFAULT
         self.initial_window = h2.WINDOW_DEFAULT
         self.frame_bytes = h2.FRAME_BYTES_DEFAULT
@@ -136,7 +138,7 @@ class Sending:
             else:
                 if waiting.tail or waiting.end_stream:
                     self.credit.pop(stream, None)
-                self._out.append(waiting.tail)
+                self.out.write(waiting.tail)
                 idle = 0
                 self.progress = True
             if bytes_max <= 0:
@@ -145,7 +147,7 @@ class Sending:
 
     def _send(self, stream: int, waiting: Outbound) -> int:
         """One turn of one stream; returns the bytes of data sent."""
-        out, size = self._out, len(waiting.data)
+        out, size = self.out, len(waiting.data)
         sent = 0
         for _ in range(_FRAMES_A_TURN):
             credit = self.credit.get(stream, 0)
@@ -158,8 +160,8 @@ class Sending:
             self.credit[stream] = credit - length
             start, waiting.at = waiting.at, waiting.at + length
             ends = waiting.end_stream and waiting.at == size
-            out.append(h2.FRAME_HEAD.pack(length << 8 | h2.DATA, int(ends), stream))
-            out.append(waiting.data[start : waiting.at])
+            h2.write_head(out, h2.DATA, int(ends), stream, length)
+            out.write(waiting.data[start : waiting.at])
             sent += length
         if sent:
             self.progress = True

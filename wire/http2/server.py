@@ -19,7 +19,7 @@ from wire.http2.expiry import Expiry
 from wire.http2.frames import ErrorCode
 from wire.http2.limits import HELD_BYTES_MAX, LISTEN_BACKLOG, TICK_S
 from wire.http2.metadata import RequestHeads
-from wire.http2.server_connection import ServerConnection
+from wire.http2.server_connection import Method, ServerConnection
 from wire.introspection import Introspection
 from wire.loop import LoopClock
 from wire.metrics import Metrics
@@ -49,7 +49,7 @@ class Http2Server:
         self.loop = clock.loop
         self.now = clock.now
         self.service_names = service_names
-        self.methods: dict[str, tuple[Handler, str]] = {}
+        self.methods: dict[str, Method] = {}
         self.heads = RequestHeads()
         self.requests = metrics.counter("rpc_requests", "Calls taken, by method.", "method")
         self.errors = metrics.counter("rpc_errors", "Calls answered with an error.", "reason")
@@ -73,7 +73,7 @@ class Http2Server:
         )
 
     def register(self, method: str, handler: Handler) -> None:
-        self.methods[method] = (handler, method)
+        self.methods[method] = Method(method, handler, self.requests.series(method))
 
     def bind(self, address: str) -> str:
         """Takes the address, and returns it with the port that was chosen where it says 0.

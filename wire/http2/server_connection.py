@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-import struct
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from mypy_extensions import i64, mypyc_attr
 
 from keyplane.model.errors import Code, KeyplaneError, Reason
+from keyplane.model.numbers import read_u32_be
 from wire.http2 import frames as h2
 from wire.http2.blocks import literal
 from wire.http2.bridge import BridgedStream
@@ -25,6 +27,7 @@ from wire.http2.metadata import (
     trailers,
 )
 from wire.http2.tls import speaks_http2
+from wire.metrics import Series
 from wire.ports import Handler, Reply, Request
 from wire.rpc import MESSAGE_BYTES_MAX, SERVER_CALLS_MAX, broken_handler, unknown_method
 
@@ -32,18 +35,18 @@ if TYPE_CHECKING:
     from wire.http2.server import Http2Server
 
 
-_unpack_data: Final = h2.DATA_HEAD.unpack_from
-# What goes before and after the message of an answer.
-_START = h2.frame(h2.HEADERS, h2.END_HEADERS, 0, RESPONSE_BLOCK)
-_ANSWER_START: Final = struct.Struct(f">5sI{len(RESPONSE_BLOCK)}sIBIBI")
-_START_HEAD: Final = _START[:5]
-_END = h2.frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, 0, TRAILERS_OK)
-_ANSWER_END: Final = struct.Struct(f">5sI{len(TRAILERS_OK)}s")
-_END_HEAD: Final = _END[:5]
-_pack_start = _ANSWER_START.pack
-_pack_end = _ANSWER_END.pack
+class Method:
+    """One that is served, under its full name. calls: what counts them."""
+
+    __slots__ = ("calls", "handler", "name")
+
+    def __init__(self, name: str, handler: Handler, calls: Series) -> None:
+        self.name = name
+        self.handler = handler
+        self.calls = calls
 
 
+@mypyc_attr(acyclic=True)
 class ServerCall:
     """A request under way. `reply` answers it; only the first answer counts.
 
@@ -76,11 +79,12 @@ class ServerCall:
         if sending.credit:
             sending.credit.pop(stream, None)
         sending.window -= size
-        connection.out += (
-            _pack_start(_START_HEAD, stream, RESPONSE_BLOCK, size << 8, 0, stream, 0, size - 5),
-            payload,
-            _pack_end(_END_HEAD, stream, TRAILERS_OK),
-        )
+        out = connection.out
+        h2.write_head(out, h2.HEADERS, h2.END_HEADERS, stream, len(RESPONSE_BLOCK))
+        out.write(RESPONSE_BLOCK)
+        h2.write_message(out, 0, stream, payload)
+        h2.write_head(out, h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, stream, len(TRAILERS_OK))
+        out.write(TRAILERS_OK)
         connection.server.call_ended()
         connection.call_written()
 
@@ -97,7 +101,7 @@ class ServerCall:
             return
         stream = self.id
         start = connection.sending.lead(RESPONSE_BLOCK)
-        connection.out.append(h2.frame(h2.HEADERS, h2.END_HEADERS, stream, start))
+        connection.out.write(h2.frame(h2.HEADERS, h2.END_HEADERS, stream, start))
         data = h2.MESSAGE_HEAD.pack(0, len(payload)) + payload
         tail = h2.frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, stream, TRAILERS_OK)
         connection.sending.queue(stream, data, tail)
@@ -136,6 +140,9 @@ class ServerConnection(Connection):
         self.bridged: dict[int, BridgedStream] = {}
         self._greeted = False
         self._draining = False
+        # The field block that was read last, and what it means, if that is for ever.
+        self._block_read = b""
+        self._head_read: RequestHead | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -144,7 +151,7 @@ class ServerConnection(Connection):
         if not speaks_http2(transport.get_extra_info("ssl_object")):
             self.close("the client did not offer h2 by ALPN")
             return
-        self.out.append(OPENING)
+        self.out.write(OPENING)
         if len(server.connections) > CONNECTIONS_MAX:
             self.fail(
                 ConnectionFault(
@@ -166,30 +173,27 @@ class ServerConnection(Connection):
     # --- Requests --------------------------------------------------------------------------------
 
     def on_headers(
-        self, buf: bytes, start: int, end: int, size: int, flags: int, stream: int
-    ) -> int:
-        server = self.server
+        self, buf: bytes, start: i64, end: i64, size: i64, flags: i64, stream: i64
+    ) -> i64:
         block = buf[start:end]
-        head = server.heads.known.young.get(block)
-        if head is None and self.reader.stateless:
-            try:
-                head = server.heads.read(self.reader, block)
-            except StreamFault:
-                head = None
-        if head is None or head.fault or head.http_status or not self.reader.stateless:
-            self._on_frame(h2.HEADERS, flags, stream & h2.STREAM_ID_MAX, block)
+        head = self._head_read
+        if head is None or block != self._block_read:
+            head = self._read_head(block)
+        if head is None:
+            self._on_frame(h2.HEADERS, int(flags), int(stream) & h2.STREAM_ID_MAX, block)
             return end
-        entry = server.methods.get(head.method)
-        if entry is not None and size - end >= 14:
-            word, data_flags, data_stream, compressed, length = _unpack_data(buf, end)
-            after: int = end + 14 + length
+        method = self.server.methods.get(head.method)
+        if method is not None and size - end >= 14:
+            # Field block, and one DATA frame with one message: nearly every request.
+            length: i64 = read_u32_be(buf, end + 10)
+            after: i64 = end + 14 + length
             if (
-                word == length + 5 << 8
-                and data_flags == 1
-                and data_stream == stream
-                and not compressed
+                read_u32_be(buf, end) == length + 5 << 8
+                and buf[end + 4] == h2.END_STREAM
+                and read_u32_be(buf, end + 5) == stream
+                and not buf[end + 9]
                 and after <= size
-                and stream > self.last_id
+                and self.last_id < stream <= h2.STREAM_ID_MAX
                 and stream & 1
                 and length <= h2.FRAME_BYTES_DEFAULT - 5
                 and len(self.calls) < STREAMS_MAX
@@ -198,10 +202,27 @@ class ServerConnection(Connection):
             ):
                 self.last_id = stream
                 self.receiving.consumed += length + 5
-                self._run(entry, head, buf[end + 14 : after], stream)
+                self._run(method, head, buf[end + 14 : after], int(stream))
                 return after
-        self._begin(head, 0, stream & h2.STREAM_ID_MAX)
+        self._begin(head, 0, int(stream) & h2.STREAM_ID_MAX)
         return end
+
+    def _read_head(self, block: bytes) -> RequestHead | None:
+        """Of a block whose meaning is in its bytes alone, and is a call of gRPC; else None."""
+        heads = self.server.heads
+        head = heads.known.young.get(block)
+        known = head is not None
+        if head is None and self.reader.stateless:
+            try:
+                head = heads.read(self.reader, block)
+            except StreamFault:
+                return None
+        if head is None or head.fault or head.http_status or not self.reader.stateless:
+            return None
+        if known:
+            self._block_read = block
+            self._head_read = head
+        return head
 
     def on_block(self, block: bytes, flags: int, stream: int) -> None:
         inbound = self.receiving.streams.get(stream)
@@ -213,20 +234,20 @@ class ServerConnection(Connection):
             inbound.ended = True
             self.on_message(inbound, stream, True)
             return
-        if stream <= self.last_id:
+        if stream <= int(self.last_id):
             # Of a stream that ended here. It must be decoded all the same, to keep in step.
             self.reader.fields(block)
             return
         try:
             head = self.server.heads.read(self.reader, block)
         except StreamFault:
-            self.last_id = max(self.last_id, stream)
+            self.last_id = max(int(self.last_id), stream)
             raise
         self._begin(head, flags, stream)
 
     def _begin(self, head: RequestHead, flags: int, stream: int) -> None:
         """A request has opened a stream."""
-        if not stream & 1 or stream <= self.last_id:
+        if not stream & 1 or stream <= int(self.last_id):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, f"stream {stream} cannot be opened")
         self.last_id = stream
         if self._draining:
@@ -314,13 +335,10 @@ class ServerConnection(Connection):
             else:
                 self._run(self.server.methods[head.method], head, payload, stream)
 
-    def _run(
-        self, entry: tuple[Handler, str], head: RequestHead, payload: bytes, stream: int
-    ) -> None:
+    def _run(self, method: Method, head: RequestHead, payload: bytes, stream: int) -> None:
         """Hands a whole request to its handler."""
         server = self.server
-        handler, method = entry
-        server.requests.inc(method)
+        method.calls.inc()
         timeout_s = head.timeout_s
         if timeout_s == math.inf:
             deadline = timeout_s
@@ -340,12 +358,14 @@ class ServerConnection(Connection):
             return
         self.calls[stream] = call
         try:
-            handler(Request(method, payload, deadline, self.peer, head.metadata), call.reply)
+            method.handler(
+                Request(method.name, payload, deadline, self.peer, head.metadata), call.reply
+            )
         except KeyplaneError as error:
             call.fail(error)
         except Exception:  # noqa: BLE001 - a bug in one handler must not take the server down
-            server.handler_broke(method)
-            call.fail(broken_handler(method))
+            server.handler_broke(method.name)
+            call.fail(broken_handler(method.name))
 
     def on_reset(self, stream: int, code: int) -> None:
         call = self.calls.get(stream)
@@ -372,14 +392,14 @@ class ServerConnection(Connection):
         self.end_stream(stream, block)
         if not ended:
             # Nobody needs the rest of the request (RFC 9113, section 8.1).
-            self.out.append(h2.rst_stream_frame(stream, ErrorCode.NO_ERROR))
+            self.out.write(h2.rst_stream_frame(stream, ErrorCode.NO_ERROR))
 
     def end_stream(self, stream: int, block: bytes) -> None:
         """An answer that is trailers only."""
         self.forget(stream)
         sending = self.sending
         block = sending.lead(RESPONSE_BLOCK + block)
-        self.out.append(h2.headers_frames(stream, block, h2.END_STREAM, sending.frame_bytes))
+        self.out.write(h2.headers_frames(stream, block, h2.END_STREAM, sending.frame_bytes))
         self.schedule_flush()
 
     def _answer_http(self, stream: int, status: int) -> None:
@@ -387,7 +407,7 @@ class ServerConnection(Connection):
         text = b"This port speaks gRPC. Try grpcurl, buf curl or a generated client.\n"
         block = literal(b":status", b"%d" % status) + literal(b"content-type", b"text/plain")
         block = self.sending.lead(block)
-        self.out.append(h2.headers_frames(stream, block, 0, self.sending.frame_bytes))
+        self.out.write(h2.headers_frames(stream, block, 0, self.sending.frame_bytes))
         self.sending.queue(stream, text, b"", True)
         self.schedule_flush()
 
@@ -411,8 +431,8 @@ class ServerConnection(Connection):
     def fail(self, fault: ConnectionFault) -> None:
         self.server.faulted(fault.code, fault.message, self.peer)
         if isinstance(fault, NotHttp2):
-            self.out.clear()
-            self.out.append(fault.answer)
+            self.out.truncate(0)
+            self.out.write(fault.answer)
             self.close(fault.message)
         else:
             super().fail(fault)
