@@ -8,19 +8,21 @@ Presence of Stream Evolution", VLDB 2006).
 
 from __future__ import annotations
 
+from typing import Final
+
 from wire.ports import Rng
 
 # Share of the newest beat in the average: about five beats to follow a change.
-SMOOTHING = 0.3
+SMOOTHING: Final = 0.3
 
 # A power of two, as is the share of requests sampled once full. Together they make the memory about
 # 512 × 8 requests long.
-RESERVOIR_SIZE = 512
-_SAMPLE_ONE_IN = 8
+RESERVOIR_SIZE: Final = 512
+_SAMPLE_ONE_IN: Final = 8
 
-_SLOT_BITS = RESERVOIR_SIZE.bit_length() - 1
-_CHANCE_BITS = _SAMPLE_ONE_IN.bit_length() - 1
-_CHANCE_MASK = _SAMPLE_ONE_IN - 1
+_SLOT_BITS: Final = RESERVOIR_SIZE.bit_length() - 1
+_CHANCE_BITS: Final = _SAMPLE_ONE_IN.bit_length() - 1
+_CHANCE_MASK: Final = _SAMPLE_ONE_IN - 1
 
 
 class Heat:

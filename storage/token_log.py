@@ -114,9 +114,12 @@ class TokenLog:
         """
         holdings = list(holdings)
         now = self._clock.now()
-        newest = (_read_header(value)[1] for _, value in engine.scan(*log_keys(), backward=True))
+        newest = 0.0
+        for _, value in engine.scan(*log_keys(), backward=True):
+            newest = _read_header(value)[1]
+            break
         floors = [holding.remembers_since for holding in holdings]
-        self._offset = max(0.0, next(newest, 0.0), *floors) - now
+        self._offset = max(0.0, newest, *floors) - now
         if not complete:
             self._forgotten_until = now
         results = sorted(self._replay(engine))
@@ -177,7 +180,7 @@ class TokenLog:
         self._since_look = 0
         surplus = len(self) - self._config.tokens_max
         if surplus > 0:
-            oldest = merge_sorted(*(memory.times() for memory in self._memories))
+            oldest = merge_sorted(*(memory.oldest(surplus) for memory in self._memories))
             self._forget(next(islice(oldest, surplus - 1, None)))
 
     def forget_old(self) -> None:

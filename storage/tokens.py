@@ -73,7 +73,7 @@ class TokenMemory:
 
     def __iter__(self) -> Iterator[tuple[bytes, Remembered]]:
         by_name = self._by_name
-        return (entry for entry in self._order if by_name[entry[0]] is entry[1])
+        return iter([entry for entry in self._order if by_name[entry[0]] is entry[1]])
 
     @property
     def covers_since(self) -> float:
@@ -100,9 +100,16 @@ class TokenMemory:
             if by_name[name] is result:
                 del by_name[name]
 
-    def times(self) -> Iterator[float]:
-        """When each of them was done, in order."""
-        return (entry[1].done_at for entry in self)
+    def oldest(self, count: int) -> list[float]:
+        """When the `count` oldest of them were done, in order."""
+        by_name = self._by_name
+        found: list[float] = []
+        for name, result in self._order:
+            if len(found) >= count:
+                break
+            if by_name[name] is result:
+                found.append(result.done_at)
+        return found
 
     def within(self, low: bytes, high: bytes) -> TokenMemory:
         """The part of a half-open range of names, for a child of a split."""

@@ -40,6 +40,7 @@ _BINARY = catalog.SCALAR_TYPE_BINARY
 _TAGS = {type_: bytes((type_,)) for type_ in (_STRING, _NUMBER, _BINARY)}
 _FIELDS = {_STRING: "s", _NUMBER: "n", _BINARY: "b"}
 
+_ZERO: Final = 0
 _ESCAPED_ZERO: Final = b"\x00\xff"
 _END: Final = b"\x00\x01"
 
@@ -239,7 +240,7 @@ def encode_raw(head: bytes, raw: bytes, end: bytes = _END) -> bytes:
     """
     out = BytesWriter()
     out.write(head)
-    out.write(raw.replace(b"\x00", _ESCAPED_ZERO) if b"\x00" in raw else raw)
+    out.write(raw.replace(b"\x00", _ESCAPED_ZERO) if _ZERO in raw else raw)
     out.write(end)
     return out.getvalue()
 

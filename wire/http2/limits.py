@@ -31,7 +31,7 @@ CLOSING_TICKS_MAX: Final = 2
 
 # Calls or answers that collect before they are handed to the socket in the middle of a tick. More
 # save system calls, fewer keep the next process waiting less.
-PUSH_CALLS: Final = 16
+PUSH_CALLS: Final = 32
 
 # A connection's buffer for what it collects is kept for the next time up to this size.
 OUT_KEPT_MAX: Final = 64 * 1024
