@@ -6,12 +6,14 @@ import asyncio
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from multiprocessing.connection import Connection
 
 from bench._items import ECHO_METHOD
 from bench._spawn import spawn
 from wire.loop import LoopClock
 from wire.metrics import Metrics
+from wire.polling import BUSY_POLL_US, new_loop
 from wire.ports import Reply, ReplyFn, Request
 from wire.transports import TransportKind, make_server
 
@@ -42,7 +44,8 @@ def echo_server(transport: TransportKind) -> Iterator[tuple[str, int]]:
 
 def main(connection: Connection, transport: TransportKind) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    asyncio.run(_serve(connection, transport))
+    with asyncio.Runner(loop_factory=partial(new_loop, BUSY_POLL_US)) as runner:
+        runner.run(_serve(connection, transport))
 
 
 async def _serve(connection: Connection, transport: TransportKind) -> None:

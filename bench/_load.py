@@ -28,6 +28,7 @@ from bench._windows import (
     PacedWindow,
     fill,
 )
+from wire import polling
 from wire.addresses import parse_address
 from wire.loop import LoopClock
 from wire.transports import LiveTransport, TransportKind, make_transport
@@ -135,9 +136,10 @@ def main(connection: Connection, target: Target) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def new_loop() -> asyncio.AbstractEventLoop:
-        # select(2) waits microseconds where asyncio's epoll waits whole milliseconds.
-        selector = selectors.SelectSelector() if target.precise else None
-        return asyncio.SelectorEventLoop(selector)
+        if target.precise:
+            # select(2) waits microseconds where asyncio's epoll waits whole milliseconds.
+            return asyncio.SelectorEventLoop(selectors.SelectSelector())
+        return polling.new_loop(polling.BUSY_POLL_US)
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(_serve(connection, target))

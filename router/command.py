@@ -13,6 +13,7 @@ from router.core import DATA_SERVICE, ROUTE_SERVICE
 from router.live import RouterSettings, build
 from wire import flags
 from wire.logs import LogFormat, LogLevel
+from wire.polling import BUSY_POLL_US
 from wire.service import serve
 from wire.transports import TransportKind
 
@@ -55,6 +56,7 @@ def run(
     advertise: flags.Advertise = "",
     metrics_listen: flags.MetricsListen = "127.0.0.1:0",
     transport: flags.Transport = TransportKind.HTTP2,
+    busy_poll_us: flags.BusyPoll = BUSY_POLL_US,
     run_file: flags.RunFile = None,
     enable_faults: flags.EnableFaults = False,
     log_level: flags.Level = LogLevel.INFO,
@@ -72,6 +74,7 @@ def run(
         advertise=advertise,
         metrics_listen=metrics_listen,
         transport=transport,
+        busy_poll_us=busy_poll_us,
         run_file=run_file,
         enable_faults=enable_faults,
         log_level=log_level,

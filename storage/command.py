@@ -12,6 +12,7 @@ from storage.live import StorageSettings, build
 from storage.service import SERVICES
 from wire import flags
 from wire.logs import LogFormat, LogLevel
+from wire.polling import BUSY_POLL_US
 from wire.service import serve
 from wire.transports import TransportKind
 
@@ -49,6 +50,7 @@ def run(
     advertise: flags.Advertise = "",
     metrics_listen: flags.MetricsListen = "127.0.0.1:0",
     transport: flags.Transport = TransportKind.HTTP2,
+    busy_poll_us: flags.BusyPoll = BUSY_POLL_US,
     run_file: flags.RunFile = None,
     enable_faults: flags.EnableFaults = False,
     log_level: flags.Level = LogLevel.INFO,
@@ -66,6 +68,7 @@ def run(
         advertise=advertise,
         metrics_listen=metrics_listen,
         transport=transport,
+        busy_poll_us=busy_poll_us,
         run_file=run_file,
         enable_faults=enable_faults,
         log_level=log_level,

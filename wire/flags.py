@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from wire.logs import LogFormat, LogLevel
+from wire.polling import BUSY_POLL_US_MAX
 from wire.transports import TransportKind
 
 Listen = Annotated[
@@ -43,6 +44,16 @@ Transport = Annotated[
         "--transport",
         envvar="KEYPLANE_TRANSPORT",
         help="What carries gRPC: Keyplane's own HTTP/2 engine, or grpcio. Peers see no difference.",
+    ),
+]
+BusyPoll = Annotated[
+    int,
+    typer.Option(
+        "--busy-poll-us",
+        envvar="KEYPLANE_BUSY_POLL_US",
+        min=0,
+        max=BUSY_POLL_US_MAX,
+        help="Microseconds that it stays awake for the next request, under load; 0: it sleeps.",
     ),
 ]
 RunFile = Annotated[

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import structlog
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from keyplane import native
@@ -36,6 +37,7 @@ from wire.injection.service import FAULT_SERVICE, FaultService
 from wire.logs import LogFormat, LogLevel, configure_logging
 from wire.loop import LoopClock
 from wire.metrics import Metrics
+from wire.polling import BUSY_POLL_US_MAX, new_loop
 from wire.ports import Rng, Server, Transport
 from wire.transports import LiveServer, TransportKind, make_server, make_transport
 
@@ -92,6 +94,8 @@ class ServiceSettings(BaseSettings):
     metrics_listen: str = "127.0.0.1:0"
     # What carries its calls.
     transport: TransportKind = TransportKind.HTTP2
+    # How long its event loop looks for more before it sleeps (`wire.polling`).
+    busy_poll_us: int = Field(default=0, ge=0, le=BUSY_POLL_US_MAX)
     # File to tell addresses and pid in, once the ports are bound.
     run_file: Path | None = None
     log_level: LogLevel = LogLevel.INFO
@@ -144,7 +148,8 @@ def serve(
         arm_crashpoints(settings)
     except ValueError as error:
         return _give_up(log, str(error), EXIT_USAGE)
-    return asyncio.run(_run(name, settings, build, service_names, log))
+    with asyncio.Runner(loop_factory=partial(new_loop, settings.busy_poll_us)) as runner:
+        return runner.run(_run(name, settings, build, service_names, log))
 
 
 def arm_crashpoints(settings: ServiceSettings) -> None:
