@@ -57,6 +57,7 @@ MODULES = (
     "storage.layout",
     "storage.reads",
     "storage.request",
+    "storage.rows",
     "storage.service",
     "storage.shard",
     "storage.state",

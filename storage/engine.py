@@ -33,10 +33,13 @@ from rocksdict import (
     WriteOptions,
 )
 
+from storage.rows import RowCache
 from wire.ports import Batch, Clock, EngineError
 
 # Memory for blocks read from files, shared by everything in the process.
 BLOCK_CACHE_BYTES = 64 << 20
+# Memory for items that were read lately, as they are.
+ROW_CACHE_BYTES = 64 << 20
 # Writes are kept in memory up to this size before they become a file.
 WRITE_BUFFER_BYTES = 32 << 20
 # Bounds the log that a restart must read, and with it the time that a restart takes.
@@ -67,7 +70,11 @@ class RocksEngine:
     """
 
     def __init__(
-        self, directory: Path, clock: Clock, post: Callable[[Callable[[], None]], object]
+        self,
+        directory: Path,
+        clock: Clock,
+        post: Callable[[Callable[[], None]], object],
+        row_cache_bytes: int = ROW_CACHE_BYTES,
     ) -> None:
         """post: runs a callback on the owner's thread, and may be called from any other
         (`loop.call_soon_threadsafe`).
@@ -84,6 +91,7 @@ class RocksEngine:
         self._patient = WriteOptions()
         self._synced = WriteOptions()
         self._synced.sync = True
+        self._rows = RowCache(row_cache_bytes)
         self._directory = directory
         self._closed = False
         # Why no commit is taken until the database has been opened anew.
@@ -103,6 +111,14 @@ class RocksEngine:
             raise EngineError(f"cannot open {directory}: {error}{hint}") from error
 
     def get(self, key: bytes) -> bytes | None:
+        value = self._rows.get(key)
+        if value is None:
+            value = self._read(key)
+            if value is not None:
+                self._rows.put(key, value)
+        return value
+
+    def _read(self, key: bytes) -> bytes | None:
         try:
             value: bytes | None = self._db.get(key)
         except Exception as error:
@@ -166,6 +182,11 @@ class RocksEngine:
 
     def _look_at(self, error: EngineError | None, batch: Batch) -> None:
         """Of a commit that has ended: whether the database can go on as it is."""
+        if batch.delete_ranges:
+            self._rows.clear()
+        for key, value in batch.writes.items():
+            # After an error it is open what readers will find.
+            self._rows.replace(key, value if error is None else None)
         if error is None or _NO_SPACE in str(error):
             return
         for key in batch.writes.keys() - self._before.keys():
@@ -190,6 +211,7 @@ class RocksEngine:
         for snapshot in list(self._snapshots):
             snapshot.close()
         self._close_files()
+        self._rows.clear()
         try:
             self._db = Rdict(str(self._directory), _options())
             self._db.write(_pack(Batch(dict(self._before))), self._synced)

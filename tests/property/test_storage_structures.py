@@ -82,7 +82,8 @@ def test_rocksdb_and_memory_are_one_engine(batches: list[Batch], one: bytes, oth
     clock = VirtualClock()
     with tempfile.TemporaryDirectory() as directory:
         engines = [
-            RocksEngine(Path(directory) / "db", clock, clock.call_soon),
+            # With room for some of the entries in its cache.
+            RocksEngine(Path(directory) / "db", clock, clock.call_soon, row_cache_bytes=1_000),
             MemoryEngine(clock),
         ]
         seen: list[list[object]] = []
@@ -91,8 +92,10 @@ def test_rocksdb_and_memory_are_one_engine(batches: list[Batch], one: bytes, oth
             for batch in batches:
                 snapshot = engine.snapshot()
                 before = list(engine.scan(b"", b"\xff" * 9))
+                taken.append([engine.get(one), engine.get(other)])
                 engine.commit(batch, False, lambda _: None)
                 clock.run_for(1)
+                taken.append([engine.get(key) for key in batch.writes])
                 assert list(snapshot.scan(b"", b"\xff" * 9)) == before
                 taken.append(list(snapshot.scan(min(one, other), max(one, other), True)))
                 snapshot.close()

@@ -1,0 +1,71 @@
+"""Items in memory as they are in the engine: the ones that were used lately.
+
+A read through RocksDB takes microseconds even where everything lies in its own memory: a search in
+a skip list, or a bloom filter, an index and a block for each level. What is here takes one lookup.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# What an entry takes beside its bytes: two objects and its place in a dictionary, about.
+ENTRY_BYTES: Final = 150
+
+# Larger values are not kept: they would displace many, and gain little.
+VALUE_BYTES_MAX: Final = 32 << 10
+
+
+class RowCache:
+    """Keys to values, in two halves: when the young one is full it becomes the old one, and what
+    was in that is gone. What is found in the old half moves to the young one.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        """bytes_max: of keys, values and what holds them."""
+        self._half = bytes_max // 2
+        self._young: dict[bytes, bytes] = {}
+        self._old: dict[bytes, bytes] = {}
+        # Of the young half.
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._young) + len(self._old)
+
+    def get(self, key: bytes) -> bytes | None:
+        """None: it is not here, which says nothing of the engine."""
+        found = self._young.get(key)
+        if found is None and self._old:
+            found = self._old.pop(key, None)
+            if found is not None:
+                self.put(key, found)
+        return found
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """What was read from the engine just now."""
+        size = _size(key, value)
+        if len(value) > VALUE_BYTES_MAX or size > self._half:
+            return
+        if self._bytes + size > self._half:
+            self._old, self._young = self._young, {}
+            self._bytes = 0
+        self._young[key] = value
+        self._bytes += size
+
+    def replace(self, key: bytes, value: bytes | None) -> None:
+        """What the engine has under the key from now on, if the key is here. None: nothing."""
+        before = self._young.pop(key, None)
+        if before is not None:
+            self._bytes -= _size(key, before)
+        elif not self._old or self._old.pop(key, None) is None:
+            return
+        if value is not None:
+            self.put(key, value)
+
+    def clear(self) -> None:
+        self._young.clear()
+        self._old.clear()
+        self._bytes = 0
+
+
+def _size(key: bytes, value: bytes) -> int:
+    return len(key) + len(value) + ENTRY_BYTES
