@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,23 @@ def plot_soak(soak: Soak, directory: Path) -> list[Path]:
         _save(latency, directory, "soak-latency"),
         _save(memory, directory, "soak-memory"),
     ]
+
+
+def plot_stages(
+    spent: Mapping[tuple[str, str], Mapping[str, float]], directory: Path
+) -> list[Path]:
+    """Processor time by stage. spent: microseconds by stage, for each kind of load and process."""
+    paths = []
+    for process in dict.fromkeys(process for _, process in spent):
+        chart = pygal.HorizontalStackedBar(
+            **_common(f"Processor time of one request in the {process}"), x_title="microseconds"
+        )
+        mine = {kind: stages for (kind, of), stages in spent.items() if of == process}
+        chart.x_labels = list(mine)
+        for stage in dict.fromkeys(stage for stages in mine.values() for stage in stages):
+            chart.add(stage, [stages.get(stage, 0.0) for stages in mine.values()])
+        paths.append(_save(chart, directory, f"stages-{process}"))
+    return paths
 
 
 def _lines(title: str, x_title: str, y_title: str, logarithmic: bool = False) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -58,6 +59,29 @@ def test_a_short_run_measures_something(name: str, options: list[str]) -> None:
 
 
 TINY = ["--seconds", "0.3", "--rounds", "1", "--items", "500"]
+
+
+def test_stages_are_told_apart_or_it_says_what_that_takes(tmp_path: Path) -> None:
+    """perf is on few machines, and may not look into other processes on many."""
+    options = ["--seconds", "1.5", "--items", "500", "--kinds", "put", "--json", "--plots", tmp_path]
+    done = subprocess.run(
+        [ROOT / "scripts/bench", "stages", *options],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    if done.returncode:
+        assert done.returncode == 1
+        assert re.search("apt-get install|run scripts/compile|perf_event_paranoid", done.stderr)
+        return
+    for found in json.loads(done.stdout.splitlines()[-1])["stages"]:
+        assert sum(found["stages_us"].values()) == pytest.approx(found["cpu_us"])
+        assert found["stages_us"]["HTTP/2 and gRPC"] > 0
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "data-plane-stages-router.svg",
+        "data-plane-stages-storage.svg",
+    }
 
 
 def test_the_data_plane_is_compared_on_both_transports(tmp_path: Path) -> None:
@@ -140,5 +164,7 @@ def test_what_makes_no_sense_is_refused_before_anything_starts() -> None:
 def test_every_benchmark_is_tried_here_and_shown_to_readers() -> None:
     shown = (ROOT / "docs/performance.md").read_text()
     names = {path.stem.replace("_", "-") for path in (ROOT / "bench").glob("[!_]*.py")}
-    assert names == {"map", "client-pool", "client-routers", "data-plane", "echo-hop", "hops"}
+    assert names == {
+        *("map", "client-pool", "client-routers", "data-plane", "echo-hop", "hops", "stages"),
+    }
     assert all(f"$ scripts/bench {name}\n" in shown for name in names)

@@ -3,12 +3,12 @@ bytes crash an end."""
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-from typing import Any, cast
 
+import http2_targets
 from hpack import Encoder
 from hypothesis import example, given, settings
+from http2_targets import feed_server
 from hypothesis import strategies as st
 from raw_http2 import message, request_block
 
@@ -140,57 +140,6 @@ def test_a_cache_of_two_generations_is_bounded_and_never_wrong(keys: list[int]) 
         assert len(cache) <= 16
 
 
-class Wire(asyncio.Transport):
-    """What a connection writes, kept; a socket that takes everything at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = bytearray()
-        self.closed = False
-
-    def write(self, data: Any) -> None:
-        assert not self.closed, "nothing is written after the end"
-        self.written += data
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        pass
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return ("127.0.0.1", 5000) if name == "peername" else None
-
-    def get_write_buffer_size(self) -> int:
-        return 0
-
-    def close(self) -> None:
-        self.closed = True
-
-    abort = close
-
-
-def served(pieces: list[bytes]) -> tuple[list[tuple[str, bytes]], Wire, ServerConnection]:
-    """The calls that a server sees when a client's bytes come in these pieces."""
-
-    async def run() -> tuple[list[tuple[str, bytes]], Wire, ServerConnection]:
-        seen: list[tuple[str, bytes]] = []
-
-        def handle(request: Request, reply: Any) -> None:
-            seen.append((request.method, request.payload))
-            reply(Reply(request.payload))
-
-        server = Http2Server(LoopClock(asyncio.get_running_loop()), Metrics())
-        server.register("/T/Echo", handle)
-        connection, wire = ServerConnection(server), Wire()
-        connection.connection_made(wire)
-        for piece in pieces:
-            connection.data_received(piece)
-        await asyncio.sleep(0)
-        server._ticker.stop()
-        server.expiry.stop()
-        return seen, wire, connection
-
-    return asyncio.run(run())
-
-
 def split(data: bytes, cuts: list[int]) -> list[bytes]:
     at = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
     return [data[a:b] for a, b in itertools.pairwise(at)]
@@ -214,7 +163,7 @@ def test_any_split_of_the_stream_gives_the_same_calls(
         for at in range(0, len(body), frame_bytes):
             last = at + frame_bytes >= len(body)
             data += h2.frame(h2.DATA, int(last), stream, body[at : at + frame_bytes])
-    seen, wire, _ = served(split(data, cuts))
+    seen, wire, _ = feed_server(split(data, cuts))
     assert seen == [("/T/Echo", payload) for payload in payloads]
     answered = b"".join(
         each.payload for each in h2.frames(bytes(wire.written)) if each.kind == h2.DATA
@@ -255,46 +204,22 @@ def test_no_bytes_crash_a_server_and_a_closed_connection_said_why(
     noise: list[bytes], greet: bool, cuts: list[int]
 ) -> None:
     greeting = h2.PREFACE + h2.settings_frame(()) if greet else b""
-    _, wire, connection = served(split(greeting + b"".join(noise), cuts))
-    said = bytes(wire.written)
-    if wire.closed and said and not said.startswith(b"HTTP/1.1"):
-        assert list(h2.frames(said))[-1].kind == h2.GOAWAY
-        assert connection.server.faults.total() == 1
-    assert wire.closed == connection.finished
+    _, wire, connection = feed_server(split(greeting + b"".join(noise), cuts))
+    http2_targets.check_end(wire, connection)
 
 
 @settings(deadline=None, max_examples=100)
-@given(NOISE, st.lists(st.integers(0, 5000), max_size=10))
-def test_no_bytes_crash_a_client_and_every_call_ends_once(
-    noise: list[bytes], cuts: list[int]
-) -> None:
-    async def run() -> None:
-        clock = LoopClock(asyncio.get_running_loop())
-        transport = Http2Transport(clock)
-        replies: list[Reply] = []
-        # No attempt to connect: the test is the connection.
-        peer_of: Any = transport
-        peer_of._open("127.0.0.1:1")
-        peer = peer_of._peers["127.0.0.1:1"]
-        connection, wire = ClientConnection(peer, transport.known), Wire()
-        connection.connection_made(wire)
-        connection.data_received(h2.settings_frame(()))
-        for _ in range(3):
-            transport.call("127.0.0.1:1", "/T/Echo", b"x", clock.now() + 60, replies.append)
-        await asyncio.sleep(0)
-        for piece in split(b"".join(noise), cuts):
-            connection.data_received(piece)
-        connection.connection_lost(None)
-        await transport.close()
-        assert len(replies) == 3 and transport.in_flight == 0
-
-    asyncio.run(run())
+@given(NOISE, st.integers(0, 255))
+def test_no_bytes_crash_a_client_and_every_call_ends_once(noise: list[bytes], cut: int) -> None:
+    http2_targets.client(bytes((cut,)) + b"".join(noise))
 
 
 @given(st.binary(max_size=300))
 def test_random_blocks_end_in_a_fault_or_a_head(data: bytes) -> None:
-    for read in (request_head, response_head):
-        try:
-            cast(Any, read)(BlockReader().fields(data))
-        except (ConnectionFault, StreamFault):
-            continue
+    http2_targets.blocks(data)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.sampled_from(sorted(http2_targets.TARGETS)), st.binary(max_size=300))
+def test_the_fuzzer_finds_nothing_in_a_few_inputs(target: str, data: bytes) -> None:
+    http2_targets.TARGETS[target](data)
