@@ -39,7 +39,7 @@ from wire.ports import Batch, Clock, EngineError
 # Memory for blocks read from files, shared by everything in the process.
 BLOCK_CACHE_BYTES = 64 << 20
 # Memory for items that were read lately, as they are.
-ROW_CACHE_BYTES = 64 << 20
+ROW_CACHE_BYTES = 96 << 20
 # Writes are kept in memory up to this size before they become a file.
 WRITE_BUFFER_BYTES = 32 << 20
 # Bounds the log that a restart must read, and with it the time that a restart takes.
@@ -184,9 +184,11 @@ class RocksEngine:
         """Of a commit that has ended: whether the database can go on as it is."""
         if batch.delete_ranges:
             self._rows.clear()
-        for key, value in batch.writes.items():
-            # After an error it is open what readers will find.
-            self._rows.replace(key, value if error is None else None)
+        if error is None:
+            self._rows.replace_all(batch.writes)
+        else:
+            # It is open what readers will find.
+            self._rows.drop_all(batch.writes)
         if error is None or _NO_SPACE in str(error):
             return
         for key in batch.writes.keys() - self._before.keys():

@@ -6,6 +6,7 @@ a skip list, or a bloom filter, an index and a block for each level. What is her
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 # What an entry takes beside its bytes: two objects and its place in a dictionary, about.
@@ -60,6 +61,15 @@ class RowCache:
             return
         if value is not None:
             self.put(key, value)
+
+    def replace_all(self, writes: Mapping[bytes, bytes | None]) -> None:
+        """As `replace`, of each."""
+        for key, value in writes.items():
+            self.replace(key, value)
+
+    def drop_all(self, keys: Iterable[bytes]) -> None:
+        for key in keys:
+            self.replace(key, None)
 
     def clear(self) -> None:
         self._young.clear()

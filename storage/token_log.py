@@ -63,7 +63,11 @@ SWEPT_PER_BATCH = 4
 SWEPT_PER_BEAT = 500
 SWEPT_PER_BEAT_MIN = 50
 
-# The bound on tokens is looked at once in this part of it, and overstepped by as much meanwhile.
+# Tokens that come between two looks at their bound, which is overstepped by as many meanwhile: few,
+# since those that are too many go at once, while requests wait; and some for each partition, since
+# all are looked at. At most this part of the bound.
+_LOOK_AFTER: Final = 256
+_LOOK_AFTER_PER_PARTITION: Final = 4
 _LOOKS: Final = 64
 # How exactly the log knows when its records were written, when it comes to delete them.
 _MARK_S: Final = 1.0
@@ -175,13 +179,20 @@ class TokenLog:
     def remembered(self, count: int) -> None:
         """So many tokens have come; makes room if they are too many."""
         self._since_look += count
-        if self._since_look * _LOOKS < self._config.tokens_max:
+        look_after = max(_LOOK_AFTER, _LOOK_AFTER_PER_PARTITION * len(self._memories))
+        if self._since_look < min(look_after, self._config.tokens_max // _LOOKS):
             return
         self._since_look = 0
         surplus = len(self) - self._config.tokens_max
         if surplus > 0:
-            oldest = merge_sorted(*(memory.oldest(surplus) for memory in self._memories))
-            self._forget(next(islice(oldest, surplus - 1, None)))
+            self._forget(self._nth_oldest(surplus))
+
+    def _nth_oldest(self, number: int) -> float:
+        memories = [memory for memory in self._memories if len(memory)]
+        if len(memories) == 1:
+            return memories[0].nth_oldest(number)
+        oldest = merge_sorted(*[memory.oldest(number) for memory in memories])
+        return next(islice(oldest, number - 1, None))
 
     def forget_old(self) -> None:
         """Called on every beat."""

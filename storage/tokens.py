@@ -102,14 +102,21 @@ class TokenMemory:
 
     def oldest(self, count: int) -> list[float]:
         """When the `count` oldest of them were done, in order."""
-        by_name = self._by_name
+        by_name, order = self._by_name, self._order
+        all_count = len(by_name) == len(order)
         found: list[float] = []
-        for name, result in self._order:
+        for name, result in order:
             if len(found) >= count:
                 break
-            if by_name[name] is result:
+            if all_count or by_name[name] is result:
                 found.append(result.done_at)
         return found
+
+    def nth_oldest(self, number: int) -> float:
+        """When the `number`th oldest was done, 1 being the oldest and len(self) the youngest."""
+        if len(self._order) == len(self._by_name):
+            return self._order[number - 1][1].done_at
+        return self.oldest(number)[-1]
 
     def within(self, low: bytes, high: bytes) -> TokenMemory:
         """The part of a half-open range of names, for a child of a split."""

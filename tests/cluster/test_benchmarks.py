@@ -63,7 +63,17 @@ TINY = ["--seconds", "0.3", "--rounds", "1", "--items", "500"]
 
 def test_stages_are_told_apart_or_it_says_what_that_takes(tmp_path: Path) -> None:
     """perf is on few machines, and may not look into other processes on many."""
-    options = ["--seconds", "1.5", "--items", "500", "--kinds", "put", "--json", "--plots", tmp_path]
+    options = [
+        "--seconds",
+        "1.5",
+        "--items",
+        "500",
+        "--kinds",
+        "put",
+        "--json",
+        "--plots",
+        tmp_path,
+    ]
     done = subprocess.run(
         [ROOT / "scripts/bench", "stages", *options],
         capture_output=True,

@@ -7,16 +7,13 @@ import itertools
 
 import http2_targets
 from hpack import Encoder
-from hypothesis import example, given, settings
 from http2_targets import feed_server
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from raw_http2 import message, request_block
 
 from wire.http2 import frames as h2
 from wire.http2.blocks import BlockReader, TwoGenerations, block, literals
-from wire.http2.client import Http2Transport
-from wire.http2.client_connection import ClientConnection
-from wire.http2.frames import ConnectionFault, StreamFault
 from wire.http2.metadata import (
     RequestHeads,
     Timeouts,
@@ -28,11 +25,6 @@ from wire.http2.metadata import (
     to_base64,
     trailers,
 )
-from wire.http2.server import Http2Server
-from wire.http2.server_connection import ServerConnection
-from wire.loop import LoopClock
-from wire.metrics import Metrics
-from wire.ports import Reply, Request
 
 FRAMES = st.builds(
     h2.Frame,
