@@ -101,7 +101,7 @@ class Group:
         self.kept: list[_Kept] = []
         # Old records of the log that the batch deletes.
         self.swept = 0
-        # Of shards whose moves want to know of them.
+        # Of shards that are being moved: moves begin between two batches.
         self.changes: list[tuple[Shard, TailEntry]] = []
         self.growth: dict[Shard, _Growth] = {}
 
@@ -116,7 +116,8 @@ class Group:
     def change(self, shard: Shard, key: bytes, old: bytes | None, new: bytes | None) -> None:
         """Makes an item anew, replaces it, or deletes it."""
         self.batch.writes[key] = new
-        self.changes.append((shard, TailEntry(key, old, new)))
+        if shard.tail is not None:
+            self.changes.append((shard, TailEntry(key, old, new)))
         growth = self.growth.get(shard)
         if growth is None:
             growth = self.growth[shard] = _Growth(shard)

@@ -54,13 +54,18 @@ class RowCache:
 
     def replace(self, key: bytes, value: bytes | None) -> None:
         """What the engine has under the key from now on, if the key is here. None: nothing."""
-        before = self._young.pop(key, None)
-        if before is not None:
+        young = self._young
+        before = young.get(key)
+        if before is None:
+            if self._old and self._old.pop(key, None) is not None and value is not None:
+                self.put(key, value)
+        elif value is None or len(value) > VALUE_BYTES_MAX:
             self._bytes -= _size(key, before)
-        elif not self._old or self._old.pop(key, None) is None:
-            return
-        if value is not None:
-            self.put(key, value)
+            del young[key]
+        else:
+            # In its place: to take it out and put it in would make the dictionary grow.
+            self._bytes += len(value) - len(before)
+            young[key] = value
 
     def replace_all(self, writes: Mapping[bytes, bytes | None]) -> None:
         """As `replace`, of each."""

@@ -17,7 +17,7 @@ from librt.strings import (
     write_i64_be,
     write_i64_le,
 )
-from mypy_extensions import i32, i64
+from mypy_extensions import i64
 
 _U32: Final = 1 << 32
 _U64: Final = 1 << 64
@@ -25,24 +25,25 @@ _HALF_U32: Final = 1 << 31
 _HALF_U64: Final = 1 << 63
 
 
-def read_u32_be(data: bytes, at: i64) -> i64:
+def read_u32_be(data: bytes, at: i64) -> int:
     """Raises IndexError where there are no four bytes; likewise below."""
-    return i64(read_i32_be(data, at)) & 0xFFFFFFFF
+    number: int = read_i32_be(data, at)
+    return number & 0xFFFFFFFF
 
 
 def read_u64_be(data: bytes, at: i64) -> int:
-    number = read_i64_be(data, at)
-    return int(number) if number >= 0 else int(number) + _U64
+    number: int = read_i64_be(data, at)
+    return number if number >= 0 else number + _U64
 
 
 def read_u64_le(data: bytes, at: i64) -> int:
-    number = read_i64_le(data, at)
-    return int(number) if number >= 0 else int(number) + _U64
+    number: int = read_i64_le(data, at)
+    return number if number >= 0 else number + _U64
 
 
-def write_u32_be(out: BytesWriter, number: i64) -> None:
+def write_u32_be(out: BytesWriter, number: int) -> None:
     """0 <= number < 2**32, and likewise below."""
-    write_i32_be(out, i32(number if number < _HALF_U32 else number - _U32))
+    write_i32_be(out, number if number < _HALF_U32 else number - _U32)
 
 
 def write_u64_be(out: BytesWriter, number: int) -> None:

@@ -16,7 +16,7 @@ from sim.rundir import read_plan
 from sim.seeds import fixed_seeds
 
 # Seeds that are new in every run, of the profile with everything in it.
-FRESH = 16
+FRESH = 8
 
 # `scripts/test` has tests that start clusters beside these: one core is theirs.
 WORKERS = 1

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
 from librt.strings import BytesWriter
-from mypy_extensions import i64, u8
 
 from keyplane.model.numbers import write_u32_be
 
@@ -109,16 +108,16 @@ def frame(kind: int, flags: int = 0, stream: int = 0, payload: bytes = b"") -> b
     return FRAME_HEAD.pack(len(payload) << 8 | kind, flags, stream) + payload
 
 
-def write_head(out: BytesWriter, kind: i64, flags: i64, stream: i64, length: i64) -> None:
+def write_head(out: BytesWriter, kind: int, flags: int, stream: int, length: int) -> None:
     """What a frame with so many bytes of payload begins with."""
     write_u32_be(out, length << 8 | kind)
-    out.append(u8(flags))
+    out.append(flags)
     write_u32_be(out, stream)
 
 
-def write_message(out: BytesWriter, flags: i64, stream: i64, message: bytes) -> None:
+def write_message(out: BytesWriter, flags: int, stream: int, message: bytes) -> None:
     """A DATA frame that holds a whole gRPC message, not compressed."""
-    size: i64 = len(message)
+    size = len(message)
     write_head(out, DATA, flags, stream, size + MESSAGE_HEAD_BYTES)
     out.append(0)
     write_u32_be(out, size)
