@@ -47,8 +47,7 @@ class RowCache:
         if len(value) > VALUE_BYTES_MAX or size > self._half:
             return
         if self._bytes + size > self._half:
-            self._old, self._young = self._young, {}
-            self._bytes = 0
+            self._turn()
         self._young[key] = value
         self._bytes += size
 
@@ -66,6 +65,13 @@ class RowCache:
             # In its place: to take it out and put it in would make the dictionary grow.
             self._bytes += len(value) - len(before)
             young[key] = value
+            if self._bytes > self._half:
+                self._turn()
+
+    def _turn(self) -> None:
+        """The young half is full."""
+        self._old, self._young = self._young, {}
+        self._bytes = 0
 
     def replace_all(self, writes: Mapping[bytes, bytes | None]) -> None:
         """As `replace`, of each."""

@@ -66,6 +66,15 @@ def test_rewriting_one_item_displaces_no_other() -> None:
     assert [rows.get(key(number)) for number in range(3)] == [value(999), value(1), value(2)]
 
 
+def test_items_that_grow_in_their_place_stay_within_the_bound() -> None:
+    rows = filled(room=1_000, count=400)
+    for _ in range(3):
+        for number in range(400):
+            rows.replace(key(number), bytes(VALUE_BYTES_MAX))
+    kept = sum(rows.get(key(number)) is not None for number in range(400))
+    assert kept * VALUE_BYTES_MAX <= 1_000 * SIZE + 2 * VALUE_BYTES_MAX
+
+
 def test_large_values_are_not_kept() -> None:
     rows = RowCache(1 << 20)
     rows.put(key(1), bytes(VALUE_BYTES_MAX + 1))
