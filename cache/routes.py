@@ -120,19 +120,21 @@ class RouteTable:
 
     def lookup(self, key_hash: int) -> Route | None:
         """The newest claim on a hash of [0, 2**64). None if nobody has claimed it yet."""
-        learned = self._learned_of(key_hash) if self._starts else None
+        learned = self._learned_of(key_hash)
         if learned is not None:
             return learned
         return None if self.map is None else Route(self.map.floor(key_hash), self.source)
 
     def partition_of(self, key_hash: int) -> Partition | None:
         """As `lookup`, without what said so: the hot path."""
-        learned = self._learned_of(key_hash) if self._starts else None
+        learned = self._learned_of(key_hash)
         if learned is not None:
             return learned.partition
         return None if self.map is None else self.map.floor(key_hash)
 
     def _learned_of(self, key_hash: int) -> Route | None:
+        if not self._starts:
+            return None
         index = bisect_right(self._starts, key_hash) - 1
         if index >= 0 and key_hash < self._overlay[index].end:
             return self._overlay[index].route

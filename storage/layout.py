@@ -12,7 +12,7 @@ from typing import Final
 
 from librt.strings import BytesWriter
 
-from keyplane.model.keys import address_range, write_item_address
+from keyplane.model.keys import address_range, item_address
 from keyplane.model.numbers import write_u64_be
 
 NODE_TAG: Final = b"\x01"
@@ -54,10 +54,7 @@ def partition_keys() -> tuple[bytes, bytes]:
 
 
 def item_key(table_id: int, key_hash: int, encoded: bytes) -> bytes:
-    out = BytesWriter()
-    out.write(ITEM_TAG)
-    write_item_address(out, table_id, key_hash, encoded)
-    return out.getvalue()
+    return item_address(table_id, key_hash, encoded, ITEM_TAG)
 
 
 def item_range(table_id: int, start: int, end: int) -> tuple[bytes, bytes]:

@@ -14,8 +14,7 @@ import selectors
 import time
 from collections.abc import Callable
 
-# Events that are further apart than this are not waited for awake. At most so much of an idle
-# core's time is spent on looking: the time to look, of this.
+# Events that are further apart than this are not waited for awake.
 WORTH_S = 0.001
 
 # What looks by default, in microseconds: about what a request takes.

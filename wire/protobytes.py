@@ -14,7 +14,7 @@ from typing import Final
 from librt.strings import BytesWriter
 from mypy_extensions import i64
 
-from keyplane.model.numbers import read_u64_le, write_u64_le
+from keyplane.model.numbers import read_u64_le
 
 # Numbers that are used again and again: lengths, small ids and epochs.
 _READY: Final = [
@@ -29,13 +29,6 @@ def varint(number: int) -> bytes:
         return _READY[number]
     out = BytesWriter()
     write_varint(out, number)
-    return out.getvalue()
-
-
-def fixed64(number: int) -> bytes:
-    """0 <= number < 2**64. Raises ValueError for others."""
-    out = BytesWriter()
-    write_u64_le(out, number)
     return out.getvalue()
 
 

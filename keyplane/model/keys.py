@@ -164,18 +164,17 @@ def key_hash(seed: int, partition_bytes: bytes) -> int:
     return _xxh3(partition_bytes, seed)
 
 
-def item_address(table_id: int, key_hash: int, encoded: bytes) -> bytes:
-    """Where an item lives among all items of a node: by table, then hash, then key."""
+def item_address(table_id: int, key_hash: int, encoded: bytes, before: bytes = b"") -> bytes:
+    """Where an item lives among all items of a node: by table, then hash, then key.
+
+    before: bytes to put in front of that.
+    """
     out = BytesWriter()
-    write_item_address(out, table_id, key_hash, encoded)
-    return out.getvalue()
-
-
-def write_item_address(out: BytesWriter, table_id: int, key_hash: int, encoded: bytes) -> None:
-    """Adds what `item_address` gives."""
+    out.write(before)
     write_u64_be(out, table_id)
     write_u64_be(out, key_hash)
     out.write(encoded)
+    return out.getvalue()
 
 
 def parse_address(address: bytes) -> tuple[int, int, bytes]:

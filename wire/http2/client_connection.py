@@ -118,6 +118,26 @@ class ClientCall:
             self.transport.callback_broke(error)
 
 
+class _LastHead:
+    """The field block that came last in its place of an answer, and what it says."""
+
+    __slots__ = ("_block", "_head")
+
+    def __init__(self) -> None:
+        self._block = b""
+        self._head: ResponseHead | None = None
+
+    def find(self, known: dict[bytes, ResponseHead], block: bytes) -> ResponseHead | None:
+        """None if the block is not known."""
+        if block == self._block:
+            return self._head
+        head = known.get(block)
+        if head is not None:
+            self._block = block
+            self._head = head
+        return head
+
+
 class ClientConnection(Connection):
     """calls: those sent and not answered, by stream."""
 
@@ -126,11 +146,8 @@ class ClientConnection(Connection):
         self.owner = owner
         self.calls: dict[int, ClientCall] = {}
         self.last_id = -1
-        # The blocks that an answer began and ended with last, and what they mean.
-        self._start_block = b""
-        self._start_is_plain = False
-        self._end_block = b""
-        self._end_is_plain = False
+        self._start = _LastHead()
+        self._end = _LastHead()
         self.leaving = False
         self._known = known
         self._greeted = False
@@ -205,7 +222,13 @@ class ClientConnection(Connection):
     def on_headers(
         self, buf: bytes, start: i64, end: i64, size: i64, flags: i64, stream: i64
     ) -> i64:
-        if self.reader.stateless and size - end >= 23 and self._begins_plainly(buf[start:end]):
+        known = self._known.young
+        if (
+            self.reader.stateless
+            and size - end >= 23
+            and (head := self._start.find(known, buf[start:end])) is not None
+            and head.plain_start
+        ):
             # Field block, one DATA frame with one message, trailers: nearly every answer.
             after: i64 = end + 9 + (read_u32_be(buf, end) >> 8)
             length: i64 = read_u32_be(buf, end + 10)
@@ -224,7 +247,8 @@ class ClientConnection(Connection):
                     and buf[after + 4] == h2.END_HEADERS | h2.END_STREAM
                     and read_u32_be(buf, after + 5) == stream
                     and stop <= size
-                    and self._ends_plainly(buf[after + 9 : stop])
+                    and (tail := self._end.find(known, buf[after + 9 : stop])) is not None
+                    and tail.plain_end
                     and (call := self.calls.pop(int(stream), None)) is not None
                 ):
                     self.receiving.consumed += length + 5
@@ -235,28 +259,6 @@ class ClientConnection(Connection):
                     return stop
         self._on_frame(h2.HEADERS, int(flags), int(stream) & h2.STREAM_ID_MAX, buf[start:end])
         return end
-
-    def _begins_plainly(self, block: bytes) -> bool:
-        """Whether it is known to begin an answer of gRPC as it should."""
-        if block == self._start_block:
-            return self._start_is_plain
-        head = self._known.young.get(block)
-        if head is None:
-            return False
-        self._start_block = block
-        self._start_is_plain = head.plain_start
-        return head.plain_start
-
-    def _ends_plainly(self, block: bytes) -> bool:
-        """Whether it is known to be the trailers of a call that went well."""
-        if block == self._end_block:
-            return self._end_is_plain
-        head = self._known.young.get(block)
-        if head is None:
-            return False
-        self._end_block = block
-        self._end_is_plain = head.plain_end
-        return head.plain_end
 
     def on_block(self, block: bytes, flags: int, stream: int) -> None:
         self._check_begun(stream)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from hypothesis import example, given
 from hypothesis import strategies as st
+from librt.strings import BytesWriter
 
 from keyplane.data.v1 import data_pb2 as data
+from keyplane.model.numbers import write_u64_le
 from keyplane.storage.v1 import storage_pb2 as storage
-from wire.protobytes import delimited, fixed64, tag, varint
+from wire.protobytes import delimited, tag, varint
 
 unsigned = st.integers(0, (1 << 64) - 1)
 
@@ -26,7 +28,9 @@ def test_numbers(number: int) -> None:
 
 @given(unsigned, st.binary(max_size=20_000))
 def test_nested_messages(key_hash: int, encoded: bytes) -> None:
-    key = tag(1, 1) + fixed64(key_hash) + delimited(tag(2, 2), encoded)
+    out = BytesWriter()
+    write_u64_le(out, key_hash)
+    key = tag(1, 1) + out.getvalue() + delimited(tag(2, 2), encoded)
     message = storage.GetOp.FromString(delimited(tag(1, 2), key))
     assert message == storage.GetOp(key=storage.ItemKey(hash=key_hash, encoded=encoded))
 
