@@ -10,10 +10,10 @@ from statistics import median
 import psutil
 
 from bench._load import Generator
+from bench._orders import Paced
 from bench._plan import Kind, Plan, warm_up_s
 from bench._samples import Latencies, Sample, total
 from bench._systems import Load, Say, System, keyplane_tables
-from bench._windows import Paced
 
 # Steps of a sweep, as shares of the most that a closed loop does.
 STEPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)

@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench._http_lane import is_whole
 from bench._items import KEY_NAME, DynamoRequests
-from bench._lanes import is_whole
 from wire.addresses import parse_address
 
 VERSION = "4.0.0"

@@ -11,23 +11,17 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import TypeAlias
 
 import psutil
 
+from bench._fill import fill
+from bench._http_lane import HttpLane
 from bench._items import DynamoRequests, EchoRequests, KeyplaneRequests
-from bench._lanes import DEADLINE_S, GrpcLane, HttpLane, Lane
+from bench._lanes import DEADLINE_S, GrpcLane, Lane
+from bench._orders import Closed, Fill, Order, Paced
 from bench._samples import Sample
 from bench._spawn import spawn
-from bench._windows import (
-    PACED_OUTSTANDING_MAX,
-    Closed,
-    ClosedWindow,
-    Fill,
-    Paced,
-    PacedWindow,
-    fill,
-)
+from bench._windows import PACED_OUTSTANDING_MAX, ClosedWindow, PacedWindow
 from wire import polling
 from wire.addresses import parse_address
 from wire.loop import LoopClock
@@ -40,8 +34,6 @@ _SILENCE_S_MAX = 60.0
 _STOP_S = 5.0
 
 _DIED = "the load generator has died; its error is above"
-
-Order: TypeAlias = Closed | Paced | Fill
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from bench._windows import Closed
+from bench._orders import Closed
 
 # Of a window, before it counts; at least this many seconds.
 _WARM_UP_SHARE = 0.1

@@ -1,4 +1,4 @@
-"""Windows of load: a closed loop, a paced one, and the filling of a table.
+"""Windows of load: a closed loop, and a paced one.
 
 A window warms up, counts, and then waits for what is under way. Only answers that come while it
 counts are counted, and processor times are read at the two ends of that.
@@ -9,60 +9,24 @@ from __future__ import annotations
 import asyncio
 import random
 from array import array
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 import psutil
 
-from bench._items import BATCH, Op
+from bench._items import GET, PUT, Op
 from bench._lanes import DEADLINE_S, Lane
+from bench._orders import Closed, Paced
 from bench._samples import Sample, latencies
 
 # Seconds without load after a failure, so that what is down is not asked in a busy loop.
-PAUSE_S = 0.01
+PAUSE_S: Final = 0.01
 
 # Requests in flight in a paced window. Past it they are not sent, and counted as failures.
-PACED_OUTSTANDING_MAX = 8192
+PACED_OUTSTANDING_MAX: Final = 8192
 
-# How often a batch that was not processed in full is sent again.
-_FILL_ATTEMPTS_MAX = 50
-
-NOT_SENT = "NOT_SENT"
-NO_ANSWER = "NO_ANSWER"
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """`outstanding` requests in flight at any time, each followed by the next.
-
-    write_share: of requests, 0 to 1. warm_up_s: seconds before it counts.
-    """
-
-    outstanding: int
-    write_share: float
-    seconds: float
-    warm_up_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Paced:
-    """`per_second` requests, evenly spaced, whether answers come or not.
-
-    Latency counts from when a request was due: one that was sent late because the generator was
-    busy has waited, too.
-    """
-
-    per_second: float
-    write_share: float
-    seconds: float
-    warm_up_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Fill:
-    """Writes every item once, BATCH at a time."""
-
-    outstanding: int = 16
+NOT_SENT: Final = "NOT_SENT"
+NO_ANSWER: Final = "NO_ANSWER"
 
 
 class _Worker:
@@ -73,7 +37,7 @@ class _Worker:
     def __init__(self, window: Window, lane: Lane) -> None:
         self._window = window
         self.lane = lane
-        self.op = Op.GET
+        self.op: Op = GET
         self.sent_at = 0.0
         lane.done = self.done
 
@@ -137,7 +101,7 @@ class Window:
             self._fail(failure, 1)
         elif self._counting:
             latency_s = self._now() - worker.sent_at
-            (self._reads if worker.op is Op.GET else self._writes).append(latency_s)
+            (self._reads if worker.op == GET else self._writes).append(latency_s)
         self._in_flight -= 1
         if self._open:
             self._next(worker, failure)
@@ -146,7 +110,7 @@ class Window:
 
     def _send(self, worker: _Worker, due_at: float) -> None:
         random = self._random
-        worker.op = op = Op.PUT if random() < self._write_share else Op.GET
+        worker.op = op = PUT if random() < self._write_share else GET
         worker.sent_at = due_at
         self._in_flight += 1
         worker.lane.send(op, int(random() * self._items))
@@ -221,43 +185,6 @@ class PacedWindow(Window):
 
     def _next(self, worker: _Worker, failure: str) -> None:
         self._free.append(worker)
-
-
-async def fill(
-    order: Fill,
-    lanes: Sequence[Lane],
-    items: int,
-    loop: asyncio.AbstractEventLoop,
-    progress: Callable[[int], None],
-) -> None:
-    """Writes items 0 to `items` - 1. `progress` hears how many are written, now and then.
-
-    Raises RuntimeError naming what failed, once a batch has failed too often.
-    """
-    numbers = iter(range(0, items, BATCH))
-    written = 0
-
-    async def work(lane: Lane) -> None:
-        nonlocal written
-        for number in numbers:
-            for attempt in range(1, _FILL_ATTEMPTS_MAX + 1):
-                answered: asyncio.Future[str] = loop.create_future()
-                lane.done = answered.set_result
-                lane.send(Op.BATCH, number)
-                failure = await answered
-                if not failure:
-                    break
-                if attempt == _FILL_ATTEMPTS_MAX:
-                    raise RuntimeError(f"items cannot be written: {failure}")
-                await asyncio.sleep(PAUSE_S * attempt)
-            written = min(items, written + BATCH)
-            if written % (400 * BATCH) == 0:
-                progress(written)
-
-    async with asyncio.TaskGroup() as group:
-        for lane in lanes[: order.outstanding]:
-            group.create_task(work(lane))
-    progress(items)
 
 
 def _cpu_s(process: psutil.Process) -> float:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # What covers the compiled modules, without tests that start processes: those load the build anyway.
 SUITES = (
-    *("tests/unit/router", "tests/unit/storage", "tests/unit/wire"),
+    *("tests/unit/bench", "tests/unit/router", "tests/unit/storage", "tests/unit/wire"),
     *("tests/property/test_http2.py", "tests/property/test_storage_structures.py"),
 )
 

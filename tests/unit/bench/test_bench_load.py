@@ -9,18 +9,23 @@ from typing import Any
 import pytest
 
 from bench._echo import echo_server
+from bench._fill import fill
+from bench._http_lane import is_whole
 from bench._items import (
     BATCH,
+    BATCH_ITEMS,
+    GET,
     ITEM_BYTES,
+    PUT,
     DynamoRequests,
     KeyplaneRequests,
     Op,
     item_of,
     size_of,
 )
-from bench._lanes import is_whole
 from bench._load import Generator, GeneratorFailed, Target
-from bench._windows import NOT_SENT, Closed, ClosedWindow, Fill, Paced, PacedWindow, Window, fill
+from bench._orders import Closed, Fill, Paced
+from bench._windows import NOT_SENT, ClosedWindow, PacedWindow, Window
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.items import from_item, to_item
 from wire.transports import TransportKind
@@ -61,16 +66,16 @@ def right(_op: Op, _number: int) -> str:
 
 def test_requests_are_what_the_sdk_would_send() -> None:
     requests = KeyplaneRequests("a-table", ITEMS)
-    get = data.GetItemRequest.FromString(requests.encode(Op.GET, 7))
+    get = data.GetItemRequest.FromString(requests.encode(GET, 7))
     assert (get.table, from_item(get.key)) == ("a-table", {"id": "item-00000007"})
-    puts = [data.PutItemRequest.FromString(requests.encode(Op.PUT, 8)) for _ in range(2)]
+    puts = [data.PutItemRequest.FromString(requests.encode(PUT, 8)) for _ in range(2)]
     assert from_item(puts[0].item) == item_of(8)
     assert size_of(8) == ITEM_BYTES
     assert puts[0].token.client_id == puts[1].token.client_id
-    batch = data.BatchWriteItemRequest.FromString(requests.encode(Op.BATCH, ITEMS - 2))
+    batch = data.BatchWriteItemRequest.FromString(requests.encode(BATCH, ITEMS - 2))
     written = [from_item(write.put) for write in batch.requests["a-table"].writes]
     assert written == [item_of(ITEMS - 2), item_of(ITEMS - 1)]
-    last = data.PutItemRequest.FromString(requests.encode(Op.PUT, 0))
+    last = data.PutItemRequest.FromString(requests.encode(PUT, 0))
     sequences = [puts[0].token.sequence, puts[1].token.sequence, batch.token.sequence]
     assert [*sequences, last.token.sequence] == [1, 2, 3, 5]
 
@@ -78,15 +83,15 @@ def test_requests_are_what_the_sdk_would_send() -> None:
 def test_an_answer_with_another_item_or_none_is_a_failure() -> None:
     requests = KeyplaneRequests("a-table", ITEMS)
     answer = data.GetItemResponse(item=to_item(item_of(3)), version=9).SerializeToString()
-    assert requests.fault(Op.GET, 3, answer) == ""
-    assert requests.fault(Op.GET, 4, answer) == "WRONG_ITEM"
-    assert requests.fault(Op.GET, 4, b"") == "MISSING_ITEM"
-    assert requests.fault(Op.PUT, 4, b"") == "NO_VERSION"
+    assert requests.fault(GET, 3, answer) == ""
+    assert requests.fault(GET, 4, answer) == "WRONG_ITEM"
+    assert requests.fault(GET, 4, b"") == "MISSING_ITEM"
+    assert requests.fault(PUT, 4, b"") == "NO_VERSION"
 
 
 def test_http_requests_state_their_length_and_answers_are_waited_for_in_full() -> None:
     requests = DynamoRequests("a-table", ITEMS, "127.0.0.1:1")
-    for op in Op:
+    for op in (GET, PUT, BATCH):
         head, _, body = requests.encode(op, 5).partition(b"\r\n\r\n")
         assert head.endswith(b"Content-Length: %d" % len(body))
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: y\r\n\r\n{}"
@@ -95,8 +100,8 @@ def test_http_requests_state_their_length_and_answers_are_waited_for_in_full() -
         False,
         True,
     ]
-    assert requests.fault(Op.GET, 5, answer) == "MISSING_ITEM"
-    assert requests.fault(Op.PUT, 5, b"HTTP/1.1 400 Bad Request\r\n") == "HTTP_400"
+    assert requests.fault(GET, 5, answer) == "MISSING_ITEM"
+    assert requests.fault(PUT, 5, b"HTTP/1.1 400 Bad Request\r\n") == "HTTP_400"
 
 
 def test_a_closed_window_counts_reads_and_writes_apart() -> None:
@@ -149,7 +154,7 @@ def test_filling_writes_every_item_and_repeats_what_was_not_processed() -> None:
     refused = {0}
 
     def answer(op: Op, number: int) -> str:
-        assert op is Op.BATCH
+        assert op == BATCH
         if number in refused:
             refused.discard(number)
             return "UNPROCESSED"
@@ -159,7 +164,7 @@ def test_filling_writes_every_item_and_repeats_what_was_not_processed() -> None:
     progress: list[int] = []
     lanes = [Lane(answer) for _ in range(3)]
     in_loop(lambda loop: fill(Fill(3), lanes, ITEMS, loop, progress.append))
-    assert sorted(written) == list(range(0, ITEMS, BATCH))
+    assert sorted(written) == list(range(0, ITEMS, BATCH_ITEMS))
     assert progress[-1] == ITEMS
 
 
