@@ -179,7 +179,7 @@ class Changes:
                 state.tables[table.table_id] = table
                 for shard in state.shards.values():
                     if shard.partition.table_id == table.table_id:
-                        shard.table = table
+                        shard.take(table)
                 state.generation += 1
                 answer.ok(pb.UpdateTableResponse())
 

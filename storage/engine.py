@@ -33,12 +33,13 @@ from rocksdict import (
     WriteOptions,
 )
 
+from storage.layout import ITEM_TAG
 from storage.rows import RowCache
 from wire.ports import Batch, Clock, EngineError
 
 # Memory for blocks read from files, shared by everything in the process.
 BLOCK_CACHE_BYTES = 64 << 20
-# Memory for items that were read lately, as they are.
+# Memory for items that were read or written lately, as they are.
 ROW_CACHE_BYTES = 96 << 20
 # Writes are kept in memory up to this size before they become a file.
 WRITE_BUFFER_BYTES = 32 << 20
@@ -91,7 +92,7 @@ class RocksEngine:
         self._patient = WriteOptions()
         self._synced = WriteOptions()
         self._synced.sync = True
-        self._rows = RowCache(row_cache_bytes)
+        self._rows = RowCache(row_cache_bytes, ITEM_TAG)
         self._directory = directory
         self._closed = False
         # Why no commit is taken until the database has been opened anew.

@@ -10,7 +10,7 @@ from mypy_extensions import mypyc_attr
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError, Reason
 from storage.request import ItemWrite
-from storage.stored import StoredHeader, seal_item
+from storage.stored import made_by, seal_item
 from storage.tokens import Remembered, TokenMemory
 
 
@@ -31,15 +31,16 @@ class Outcome:
 
 def recall(
     write: ItemWrite,
-    stored: StoredHeader | None,
+    stored: bytes | None,
+    stored_version: int,
     remembered: Remembered | None,
     memory: TokenMemory,
     arrived_at: float,
-) -> Remembered | None:
+) -> Outcome | None:
     """The answer of an earlier attempt of the same write, or None if there was none.
 
-    stored: of the item that is there. remembered: under the token. arrived_at: when the request
-    did, which its age is of.
+    stored: the item that is there. remembered: under the token. arrived_at: when the request did,
+    which its age is of.
 
     A first attempt that nothing explains is carried out, however far the memory reaches back. It
     does not say how old it is, so refusing it would refuse every write of a node whose memory is
@@ -51,9 +52,9 @@ def recall(
     """
     if remembered is not None:
         return repeat(remembered)
-    if stored is not None and stored.token == write.token:
+    if stored is not None and made_by(stored, write.token):
         # What was there before it is forgotten; the version it made is not.
-        return Remembered(arrived_at, stored.version, True)
+        return Outcome(stored_version, True)
     if write.attempt == 0 or memory.covers(write.age_ms / 1000, arrived_at):
         return None
     raise KeyplaneError(
@@ -63,19 +64,22 @@ def recall(
     )
 
 
-def repeat(remembered: Remembered) -> Remembered:
+def repeat(remembered: Remembered) -> Outcome:
     """Raises KeyplaneError(CONDITION_FAILED) if that was the answer."""
     if remembered.refused:
         raise KeyplaneError(
             Reason.CONDITION_FAILED, "the item was not as demanded when this write was first tried"
         )
-    return remembered
+    return Outcome(remembered.version, remembered.existed)
 
 
-def carry_out(write: ItemWrite, stored: StoredHeader | None, version: int) -> Outcome:
-    """version: for the item, if it is written. Raises KeyplaneError(CONDITION_FAILED)."""
-    existed = stored is not None
-    stored_version = stored.version if stored is not None else 0
+def carry_out(write: ItemWrite, stored_version: int, version: int) -> Outcome:
+    """stored_version: of the item that is there, 0 if none is: items have versions from 1 on.
+    version: for the item, if it is written.
+
+    Raises KeyplaneError(CONDITION_FAILED).
+    """
+    existed = stored_version > 0
     if write.condition is not None:
         _check_condition(write.condition, stored_version)
     if write.put is not None:
@@ -85,7 +89,6 @@ def carry_out(write: ItemWrite, stored: StoredHeader | None, version: int) -> Ou
 
 
 def _check_condition(condition: data.Condition, stored_version: int) -> None:
-    """stored_version: 0 when there is no item; items have versions from 1 on."""
     kind = condition.WhichOneof("condition")
     if kind == "exists" and condition.exists != bool(stored_version):
         found = "exists" if stored_version else "does not exist"

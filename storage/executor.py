@@ -10,7 +10,7 @@ from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.limits import BATCH_GET_KEYS_MAX, BATCH_WRITE_ITEMS_MAX
 from keyplane.route.v1.route_pb2 import RouteHint
 from storage import reads
-from storage.group import Write
+from storage.group import Execution, Write
 from storage.layout import item_key
 from storage.request import Execute, read_execute
 from storage.shard import Shard
@@ -20,7 +20,7 @@ from wire.ports import EngineError, Reply, ReplyFn, Request
 
 
 @mypyc_attr(acyclic=True)
-class _Execution:
+class _Execution(Execution):
     """One request until it is answered. It may have to wait at a gate, and is then done again."""
 
     __slots__ = ("arrived_at", "deadline", "executor", "message", "reply")
@@ -134,7 +134,7 @@ class Executor:
             is_batch,
             execution.arrived_at,
             execution.deadline,
-            execution.again,
+            execution,
             execution.reply,
             data_bytes,
         )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
+from librt.strings import BytesWriter
 from mypy_extensions import mypyc_attr
 
 from keyplane.model.errors import KeyplaneError
@@ -14,16 +15,26 @@ from storage.records import encode_progress
 from storage.request import ItemWrite
 from storage.shard import Shard, TailEntry
 from storage.token_log import SWEPT_PER_BATCH, TokenLog
-from storage.tokens import Remembered
+from storage.tokens import Remembered, TokenMemory
 from wire.ports import Batch, Reply, ReplyFn
-from wire.protobytes import delimited, tag, varint
+from wire.protobytes import delimited, tag, tag_byte, write_varint
 
 _WRITE: Final = tag(pb.ExecuteResponse.WRITE_FIELD_NUMBER, 2)
 _BATCH_WRITE: Final = tag(pb.ExecuteResponse.BATCH_WRITE_FIELD_NUMBER, 2)
 _RESULTS: Final = tag(pb.BatchWriteResult.RESULTS_FIELD_NUMBER, 2)
-_VERSION: Final = tag(pb.WriteResult.VERSION_FIELD_NUMBER, 0)
-_EXISTED: Final = tag(pb.WriteResult.EXISTED_FIELD_NUMBER, 0) + varint(1)
+_VERSION: Final = tag_byte(pb.WriteResult.VERSION_FIELD_NUMBER, 0)
+_EXISTED: Final = tag_byte(pb.WriteResult.EXISTED_FIELD_NUMBER, 0)
 _REASON: Final = tag(pb.WriteResult.REASON_FIELD_NUMBER, 2)
+
+
+@mypyc_attr(acyclic=True)
+class Execution:
+    """A request that can be begun anew."""
+
+    __slots__ = ()
+
+    def again(self) -> None:
+        raise NotImplementedError
 
 
 @mypyc_attr(acyclic=True)
@@ -31,12 +42,13 @@ class Write:
     """One request to write: one operation, or a batch of them.
 
     keys: the engine key of each operation. arrived_at: when the request did.
-    divert: called instead of evaluating if the shard is no longer open for writes at its turn.
+    execution: begun anew instead of evaluating if the shard is no longer open for writes at its
+    turn.
     results: serialized `WriteResult`s.
     """
 
     __slots__ = (
-        *("arrived_at", "data_bytes", "deadline", "divert", "error", "is_batch", "keys"),
+        *("arrived_at", "data_bytes", "deadline", "error", "execution", "is_batch", "keys"),
         *("operations", "reply", "results", "shard"),
     )
 
@@ -48,7 +60,7 @@ class Write:
         is_batch: bool,
         arrived_at: float,
         deadline: float,
-        divert: Callable[[], None],
+        execution: Execution,
         reply: ReplyFn,
         data_bytes: int,
     ) -> None:
@@ -58,23 +70,11 @@ class Write:
         self.is_batch = is_batch
         self.arrived_at = arrived_at
         self.deadline = deadline
-        self.divert = divert
+        self.execution = execution
         self.reply = reply
         self.data_bytes = data_bytes
         self.results: list[bytes] = []
         self.error: KeyplaneError | None = None
-
-
-@mypyc_attr(acyclic=True)
-class _Kept:
-    """A result to be remembered under the name of its token."""
-
-    __slots__ = ("name", "result", "shard")
-
-    def __init__(self, shard: Shard, name: bytes, result: Remembered) -> None:
-        self.shard = shard
-        self.name = name
-        self.result = result
 
 
 class _Growth:
@@ -89,16 +89,21 @@ class _Growth:
 
 
 class Group:
-    """tokens: the node's. Memory learns of the batch once it is durable, and not before."""
+    """tokens: the node's. Memory learns of the batch once it is durable, and not before.
 
-    def __init__(self, tokens: TokenLog) -> None:
+    now: when its writes are evaluated, which takes no time worth telling.
+    """
+
+    def __init__(self, tokens: TokenLog, now: float) -> None:
         self.tokens = tokens
+        self.now = now
         self.batch = Batch()
         self.writes: list[Write] = []
         self.sync = False
-        # Results by the names of their tokens, and once more in order.
+        # Results in order, and the memory that each is for; and again by the names of their tokens.
+        self.results: list[Remembered] = []
+        self.memories: list[TokenMemory] = []
         self.remembered: dict[bytes, Remembered] = {}
-        self.kept: list[_Kept] = []
         # Old records of the log that the batch deletes.
         self.swept = 0
         # Of shards that are being moved: moves begin between two batches.
@@ -109,9 +114,10 @@ class Group:
         """The result of an earlier attempt, in this group or before."""
         return self.remembered.get(name) or shard.tokens.find(name)
 
-    def remember(self, shard: Shard, name: bytes, result: Remembered) -> None:
-        self.remembered[name] = result
-        self.kept.append(_Kept(shard, name, result))
+    def remember(self, shard: Shard, result: Remembered) -> None:
+        self.remembered[result.name] = result
+        self.results.append(result)
+        self.memories.append(shard.tokens)
 
     def change(self, shard: Shard, key: bytes, old: bytes | None, new: bytes | None) -> None:
         """Makes an item anew, replaces it, or deletes it."""
@@ -131,11 +137,11 @@ class Group:
     @property
     def empty(self) -> bool:
         """Whether nothing needs to be written down."""
-        return not (self.batch or self.remembered)
+        return not (self.batch or self.results)
 
     def close(self) -> None:
         """Completes the batch by what every batch of writes carries along."""
-        self.swept = self.tokens.write(self.batch, self.remembered.items(), SWEPT_PER_BATCH)
+        self.swept = self.tokens.write(self.batch, self.results, SWEPT_PER_BATCH)
         for growth in self.growth.values():
             shard = growth.shard
             self.batch.writes[progress_key(shard.partition.partition_id)] = encode_progress(
@@ -147,9 +153,9 @@ class Group:
 
     def learn(self) -> None:
         """Tells memory what the batch has done."""
-        for kept in self.kept:
-            kept.shard.tokens.remember(kept.name, kept.result)
-        self.tokens.remembered(len(self.kept))
+        for index, result in enumerate(self.results):
+            self.memories[index].remember(result)
+        self.tokens.remembered(len(self.results))
         self.tokens.swept(self.swept)
         for growth in self.growth.values():
             growth.shard.items += growth.items
@@ -174,7 +180,13 @@ class Group:
 
 def result_of(version: int, existed: bool) -> bytes:
     """A serialized `WriteResult`, put together from bytes since every write makes one."""
-    return _VERSION + varint(version) + (_EXISTED if existed else b"")
+    out = BytesWriter()
+    out.append(_VERSION)
+    write_varint(out, version)
+    if existed:
+        out.append(_EXISTED)
+        out.append(1)
+    return out.getvalue()
 
 
 def result_of_failure(error: KeyplaneError) -> bytes:

@@ -39,7 +39,7 @@ class MoveStream:
         self._tail = shard.tail = Tail()
         # When the youngest of the tokens that were sent was done.
         self._remembered_until = float("-inf")
-        self._tokens: list[tuple[bytes, Remembered]] | None = None
+        self._tokens: list[Remembered] | None = None
         self.digest = Digest()
 
     @property
@@ -88,13 +88,13 @@ class MoveStream:
         taken, self._tokens = self._tokens[:CHUNK_TOKENS], self._tokens[CHUNK_TOKENS:]
         if not taken:
             return None
-        self._remembered_until = taken[-1][1].done_at
-        return Chunk(remembered=[to_wire(name, result, now) for name, result in taken])
+        self._remembered_until = taken[-1].done_at
+        return Chunk(remembered=[to_wire(result, now) for result in taken])
 
     def take_last_remembered(self, now: float) -> list[pb.RememberedWrite]:
         """Those that have come since, once no more can."""
         last = self._shard.tokens.since(self._remembered_until)
-        return [to_wire(name, result, now) for name, result in last]
+        return [to_wire(result, now) for result in last]
 
     def close(self) -> None:
         self._close_snapshot()

@@ -28,7 +28,7 @@ from storage.records import (
     put_table,
 )
 from storage.state import NodeState
-from storage.stored import read_header
+from storage.stored import read_version
 from storage.tokens import Remembered, TokenMemory
 from storage.writes import Step
 from wire import crashpoints
@@ -46,7 +46,7 @@ class _Arrival:
     chunks: int = 0
     digest: Digest = field(default_factory=Digest)
     # Results by the names of their tokens, oldest first, until they are complete.
-    remembered: list[tuple[bytes, Remembered]] = field(default_factory=list)
+    remembered: list[Remembered] = field(default_factory=list)
     all_remembered: bool = True
     tokens: TokenMemory | None = None
 
@@ -331,14 +331,14 @@ class MoveTarget:
             key = item_key(partition.table_id, entry.key.hash, entry.key.encoded)
             value = entry.value if entry.HasField("value") else None
             if value is not None:
-                read_header(value)
+                read_version(value)
             old = batch.writes[key] if key in batch.writes else self._state.engine.get(key)
             digest.replace(key, old, value)
             batch.writes[key] = value
 
     def _remembered(
         self, partition: Partition, request: _Delivery, batch: Batch
-    ) -> list[tuple[bytes, Remembered]]:
+    ) -> list[Remembered]:
         """What the source remembers, which goes to disk here too."""
         found = from_wire(partition, request.remembered, self._state.clock.now())
         self._state.tokens.write(batch, found)

@@ -17,9 +17,8 @@ def milliseconds(seconds: float) -> int:
     return int(min(seconds * 1000, 2**63))
 
 
-def to_wire(name: bytes, result: Remembered, now: float) -> pb.RememberedWrite:
-    """name: of the token."""
-    hash_, token = split_token_name(name)
+def to_wire(result: Remembered, now: float) -> pb.RememberedWrite:
+    hash_, token = split_token_name(result.name)
     return pb.RememberedWrite(
         client_id=token[:CLIENT_ID_BYTES],
         sequence=int.from_bytes(token[CLIENT_ID_BYTES:], "big"),
@@ -35,8 +34,8 @@ def to_wire(name: bytes, result: Remembered, now: float) -> pb.RememberedWrite:
 
 def from_wire(
     partition: Partition, writes: Iterable[pb.RememberedWrite], now: float
-) -> list[tuple[bytes, Remembered]]:
-    """Names of tokens and results, by this node's clock. Leaves out what names no hash of the
+) -> list[Remembered]:
+    """By this node's clock. Leaves out what names no hash of the
     partition: older nodes name none.
     """
     found = []
@@ -46,5 +45,6 @@ def from_wire(
             name = token_name(item_key(partition.table_id, write.hash, b""), token)
             done_at = now - write.age_ms / 1000
             version, existed = write.result.version, write.result.existed
-            found.append((name, Remembered(done_at, version, existed, bool(write.result.reason))))
+            refused = bool(write.result.reason)
+            found.append(Remembered(name, done_at, version, existed, refused))
     return found

@@ -49,6 +49,7 @@ class Shard:
     gate: closed while the partition is fenced. tail: kept while a move is sending.
     handed_over: past a move's point of no return, when even reads must wait.
     retired: the partition is no longer served here, whatever a request that waited may think.
+    synced: a write must survive power loss before it is acknowledged.
     """
 
     partition: Partition
@@ -64,11 +65,15 @@ class Shard:
     tail: Tail | None = None
     handed_over: bool = False
     retired: bool = False
+    synced: bool = field(init=False)
 
-    @property
-    def synced(self) -> bool:
-        """Whether a write must survive power loss before it is acknowledged."""
-        return self.table.durability == catalog.DURABILITY_POWER
+    def __post_init__(self) -> None:
+        self.take(self.table)
+
+    def take(self, table: catalog.Table) -> None:
+        """New settings of its table."""
+        self.table = table
+        self.synced = table.durability == catalog.DURABILITY_POWER
 
     @property
     def progress(self) -> Progress:

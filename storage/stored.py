@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Final
 
 from librt.strings import BytesWriter
-from mypy_extensions import mypyc_attr
 
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.numbers import read_u64_be, write_u64_be
@@ -25,17 +24,6 @@ _NO_TOKEN: Final = bytes(_FLAGS_AT - _TOKEN_AT)
 
 # Bytes of a token's client id.
 CLIENT_ID_BYTES: Final = 16
-
-
-@mypyc_attr(acyclic=True, free_list_len=1)
-class StoredHeader:
-    """token: client id and sequence number as `join_token` joins them; empty without one."""
-
-    __slots__ = ("token", "version")
-
-    def __init__(self, version: int, token: bytes) -> None:
-        self.version = version
-        self.token = token
 
 
 def join_token(client_id: bytes, sequence: int) -> bytes:
@@ -57,13 +45,6 @@ def seal_item(version: int, token: bytes, item: bytes) -> bytes:
     return out.getvalue()
 
 
-def read_header(value: bytes) -> StoredHeader:
-    """Raises KeyplaneError: FOREIGN_FORMAT or CORRUPT."""
-    version = read_version(value)
-    token = value[_TOKEN_AT:_FLAGS_AT] if value[_FLAGS_AT] & _HAS_TOKEN else b""
-    return StoredHeader(version, token)
-
-
 def read_version(value: bytes) -> int:
     """Of a stored item. Raises KeyplaneError: FOREIGN_FORMAT or CORRUPT."""
     if len(value) < HEADER_BYTES:
@@ -76,6 +57,13 @@ def read_version(value: bytes) -> int:
     return read_u64_be(value, 1)
 
 
+def made_by(value: bytes, token: bytes) -> bool:
+    """Whether the write under a token, as `join_token` joins it, made a stored item that
+    `read_version` accepts.
+    """
+    return value[_TOKEN_AT:_FLAGS_AT] == token and value[_FLAGS_AT] & _HAS_TOKEN != 0
+
+
 def item_of(value: bytes) -> bytes:
-    """The serialized item behind a header that `read_header` accepts."""
+    """The serialized item behind a header that `read_version` accepts."""
     return value[HEADER_BYTES:]

@@ -25,9 +25,8 @@ from __future__ import annotations
 import struct
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
-from heapq import merge as merge_sorted
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from heapq import heapify, heappop, heapreplace
 from typing import Final
 
 from librt.strings import BytesWriter
@@ -126,20 +125,20 @@ class TokenLog:
         self._offset = max(0.0, newest, *floors) - now
         if not complete:
             self._forgotten_until = now
-        results = sorted(self._replay(engine))
-        names = [name for name, _ in results]
+        results = sorted(self._replay(engine), key=lambda result: result.name)
+        names = [result.name for result in results]
         memories = {}
         for holding in holdings:
             if holding.state in (State.RETIRED, State.INCOMING):
                 continue
             low, high = _names(holding.partition)
             mine = results[bisect_left(names, low) : bisect_left(names, high)]
-            mine.sort(key=lambda result: result[1].done_at)
+            mine.sort(key=lambda result: result.done_at)
             covers_since = max(holding.remembers_since - self._offset, self._forgotten_until)
             memories[holding.partition.partition_id] = TokenMemory(covers_since, mine)
         return memories
 
-    def _replay(self, engine: Engine) -> Iterator[tuple[bytes, Remembered]]:
+    def _replay(self, engine: Engine) -> Iterator[Remembered]:
         """Results that still count, once each. Backward: the last word on a token is the one."""
         seen: set[bytes] = set()
         # Ranges that arrived after the record being read, as `_cover` keeps them.
@@ -160,7 +159,8 @@ class TokenLog:
                 if name not in seen and not bisect_right(bounds, name) % 2:
                     seen.add(name)
                     existed, refused = bool(flags & _EXISTED), bool(flags & _REFUSED)
-                    yield name, Remembered(written_at - age_ms / 1000, version, existed, refused)
+                    done_at = written_at - age_ms / 1000
+                    yield Remembered(name, done_at, version, existed, refused)
         if number > 1:
             self._oldest, self._forgotten = number, number - 1
             self._forgotten_until = max(self._forgotten_until, written_at)
@@ -183,16 +183,30 @@ class TokenLog:
         if self._since_look < min(look_after, self._config.tokens_max // _LOOKS):
             return
         self._since_look = 0
-        surplus = len(self) - self._config.tokens_max
-        if surplus > 0:
-            self._forget(self._nth_oldest(surplus))
+        self._shed(len(self) - self._config.tokens_max)
 
-    def _nth_oldest(self, number: int) -> float:
-        memories = [memory for memory in self._memories if len(memory)]
-        if len(memories) == 1:
-            return memories[0].nth_oldest(number)
-        oldest = merge_sorted(*[memory.oldest(number) for memory in memories])
-        return next(islice(oldest, number - 1, None))
+    def _shed(self, surplus: int) -> None:
+        """Forgets so many of the oldest, whosever they are, and what was done in the same moment as
+        the last of these.
+        """
+        if surplus <= 0:
+            return
+        # Each memory under when its oldest was done. The number keeps memories from being compared.
+        heap = [
+            (memory.oldest, number, memory)
+            for number, memory in enumerate(self._memories)
+            if len(memory)
+        ]
+        heapify(heap)
+        until = float("-inf")
+        while surplus > 0:
+            until, number, memory = heap[0]
+            surplus -= memory.forget(until)
+            if len(memory):
+                heapreplace(heap, (memory.oldest, number, memory))
+            else:
+                heappop(heap)
+        self._forget(until)
 
     def forget_old(self) -> None:
         """Called on every beat."""
@@ -210,14 +224,11 @@ class TokenLog:
 
     # --- Disk ----------------------------------------------------------------------------------
 
-    def write(
-        self, batch: Batch, results: Collection[tuple[bytes, Remembered]], sweep: int = 0
-    ) -> int:
+    def write(self, batch: Batch, results: Sequence[Remembered], sweep: int = 0) -> int:
         """Adds a record, and deletes up to `sweep` of those that may go.
 
-        results: by the names of their tokens. Without any, a record is added only to be the
-        youngest, so that those that go are not all. Returns how many go; `swept` is to be told once
-        the batch is committed.
+        Without results a record is added only to be the youngest, so that those that go are not
+        all. Returns how many go; `swept` is to be told once the batch is committed.
         """
         going = range(self._oldest, min(self._oldest + sweep, self._forgotten + 1))
         if not (results or going):
@@ -225,8 +236,8 @@ class TokenLog:
         now = self._clock.now()
         record = BytesWriter()
         record.write(_HEADER.pack(_RESULTS, now + self._offset))
-        for name, result in results:
-            record.write(name)
+        for result in results:
+            record.write(result.name)
             write_u64_be(record, result.version)
             age_ms = min(int((now - result.done_at) * 1000), _AGE_MS_MAX)
             write_u32_be(record, age_ms)

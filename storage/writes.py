@@ -27,7 +27,7 @@ from storage.evaluate import carry_out, recall
 from storage.group import Group, Write, result_of, result_of_failure
 from storage.layout import token_name
 from storage.request import ItemWrite
-from storage.stored import read_header
+from storage.stored import read_version
 from storage.token_log import TokenLog
 from storage.tokens import Remembered
 from wire import crashpoints
@@ -193,7 +193,7 @@ class WriteQueue:
     # --- Writes --------------------------------------------------------------------------------
 
     def _commit_group(self) -> None:
-        group = Group(self._tokens)
+        group = Group(self._tokens, self._clock.now())
         size = 0
         while self._queue and size < self._config.batch_writes_max:
             write = self._queue[0]
@@ -224,10 +224,9 @@ class WriteQueue:
     def _evaluate(self, write: Write, group: Group) -> None:
         shard = write.shard
         if shard.retired or shard.gate is not None:
-            write.divert()
+            write.execution.again()
             return
-        now = self._clock.now()
-        if now >= write.deadline:
+        if group.now >= write.deadline:
             late = KeyplaneError(
                 Reason.DEADLINE_BEFORE_START, "the deadline passed while the write was queued"
             )
@@ -238,7 +237,7 @@ class WriteQueue:
         for index, operation in enumerate(write.operations):
             key = keys[index]
             try:
-                result = self._evaluate_one(write, operation, key, group, now)
+                result = self._evaluate_one(write, operation, key, group)
             except KeyplaneError as error:
                 write.error = error
                 result = result_of_failure(error)
@@ -247,38 +246,39 @@ class WriteQueue:
                 result = result_of_failure(write.error)
             write.results.append(result)
 
-    def _evaluate_one(
-        self,
-        write: Write,
-        operation: ItemWrite,
-        key: bytes,
-        group: Group,
-        now: float,
-    ) -> bytes:
+    def _evaluate_one(self, write: Write, operation: ItemWrite, key: bytes, group: Group) -> bytes:
         shard = write.shard
         token = operation.token
         writes = group.batch.writes
         current = writes[key] if key in writes else self._engine.get(key)
-        stored = None if current is None else read_header(current)
-        name = token_name(key, token)
+        stored_version = 0 if current is None else read_version(current)
+        name = b""
         if token:
-            remembered = group.recall(shard, name)
-            before = recall(operation, stored, remembered, shard.tokens, write.arrived_at)
+            name = token_name(key, token)
+            before = recall(
+                operation,
+                current,
+                stored_version,
+                group.recall(shard, name),
+                shard.tokens,
+                write.arrived_at,
+            )
             if before is not None:
                 return result_of(before.version, before.existed)
         # A refusal must outlive whatever a late copy of it may find.
         group.sync = group.sync or shard.synced
         try:
-            outcome = carry_out(operation, stored, shard.version + 1)
+            outcome = carry_out(operation, stored_version, shard.version + 1)
         except KeyplaneError:
             if token:
-                group.remember(shard, name, Remembered(now, 0, False, refused=True))
+                group.remember(shard, Remembered(name, group.now, 0, False, refused=True))
             raise
         if outcome.changed:
             shard.version += 1
             group.change(shard, key, current, outcome.value)
         if token:
-            group.remember(shard, name, Remembered(now, outcome.version, outcome.existed))
+            done = Remembered(name, group.now, outcome.version, outcome.existed)
+            group.remember(shard, done)
         return result_of(outcome.version, outcome.existed)
 
     # --- Commits -------------------------------------------------------------------------------

@@ -248,7 +248,7 @@ TOKENS: tuple[Mutant, ...] = (
         (
             Edit(
                 Group.learn,
-                "kept.shard.tokens.remember(kept.name, kept.result)",
+                "self.memories[index].remember(result)",
                 "pass",
             ),
         ),
@@ -260,7 +260,7 @@ TOKENS: tuple[Mutant, ...] = (
         (
             Edit(
                 WriteQueue._evaluate_one,
-                "group.remember(shard, name, Remembered(now, 0, False, refused=True))",
+                "group.remember(shard, Remembered(name, group.now, 0, False, refused=True))",
                 "pass",
             ),
         ),
@@ -293,7 +293,7 @@ TOKENS: tuple[Mutant, ...] = (
         "tokens-not-on-disk",
         "Tokens are remembered in memory only, and the memory is thought complete after a restart.",
         ("I2",),
-        (Edit(Group.close, "self.remembered.items()", "()"),),
+        (Edit(Group.close, "self.results", "()"),),
     ),
 )
 

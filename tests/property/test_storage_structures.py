@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from storage.digest import Digest
 from storage.engine import RocksEngine
 from storage.memory import MemoryEngine
-from storage.stored import item_of, join_token, read_header, seal_item
+from storage.stored import item_of, join_token, made_by, read_version, seal_item
 from storage.suggest import median_cut
 from wire.memory import VirtualClock
 from wire.ports import Batch
@@ -54,8 +54,10 @@ def test_a_stored_item_reads_back(
 ) -> None:
     joined = join_token(*token) if token else b""
     sealed = seal_item(version, joined, item)
-    header = read_header(sealed)
-    assert (header.version, header.token) == (version, joined)
+    assert read_version(sealed) == version
+    assert made_by(sealed, joined) == bool(token)
+    other = bytes([joined[0] ^ 1]) + joined[1:] if joined else bytes(24)
+    assert not made_by(sealed, other)
     assert item_of(sealed) == item
 
 

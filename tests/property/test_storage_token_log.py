@@ -40,9 +40,13 @@ class _Process:
         self.log = TokenLog(CONFIG, self.clock)
         self.memories = self.log.load(engine, holdings, complete=True)
         # Names of the tokens that are on disk.
-        self.read = {where: set(dict(memory)) for where, memory in self.memories.items()}
+        self.read = {where: _names(memory) for where, memory in self.memories.items()}
         for memory in self.memories.values():
             self.log.adopt(memory)
+
+
+def _names(memory: TokenMemory) -> set[bytes]:
+    return {result.name for result in memory}
 
 
 class TokenLogMachine(RuleBasedStateMachine):
@@ -76,7 +80,7 @@ class TokenLogMachine(RuleBasedStateMachine):
     def write(self, count: int, sync: bool, fails: bool) -> None:
         """One group commit, and what WriteQueue does after it."""
         log, now = self.process.log, self.process.clock.now()
-        results = {}
+        results = []
         owners = []
         for _ in range(count):
             self.sequence += 1
@@ -84,16 +88,17 @@ class TokenLogMachine(RuleBasedStateMachine):
             partition = PARTITIONS[where]
             key = item_key(TABLE_ID, self.rng.randrange(partition.start, partition.end), b"k")
             name = token_name(key, join_token(bytes(16), self.sequence))
-            results[name] = Remembered(now, self.sequence, True, self.rng.random() < 0.2)
+            refused = self.rng.random() < 0.2
+            results.append(Remembered(name, now, self.sequence, True, refused))
             owners.append(where)
         batch = Batch()
-        swept = log.write(batch, results.items(), SWEPT_PER_BATCH)
+        swept = log.write(batch, results, SWEPT_PER_BATCH)
         if not self._commit(batch, sync, fails):
             return
-        for where, (name, result) in zip(owners, results.items(), strict=True):
-            self.process.memories[where].remember(name, result)
-            self.done[name] = where, self.now
-            self.results[name] = result
+        for where, result in zip(owners, results, strict=True):
+            self.process.memories[where].remember(result)
+            self.done[result.name] = where, self.now
+            self.results[result.name] = result
         log.remembered(len(results))
         log.swept(swept)
 
@@ -130,12 +135,12 @@ class TokenLogMachine(RuleBasedStateMachine):
 
     @rule(down_s=st.floats(0, 100), clock=st.floats(0, 1000))
     def restart(self, down_s: float, clock: float) -> None:
-        before = [dict(self.process.memories[where]) for where in range(3)]
+        before = [_names(self.process.memories[where]) for where in range(3)]
         self.engine.crash()
         self.now += down_s
         self.process = _Process(self.engine, self.holdings, clock)
         for where in range(3):
-            assert before[where].keys() <= self.process.read[where], "what was known is known"
+            assert before[where] <= self.process.read[where], "what was known is known"
 
     @rule(down_s=st.floats(0, 100))
     def power_loss(self, down_s: float) -> None:
@@ -143,7 +148,7 @@ class TokenLogMachine(RuleBasedStateMachine):
         self.engine.power_loss()
         self.now += down_s
         self.process = _Process(self.engine, self.holdings, 0.0)
-        survived = {name for memory in self.process.memories.values() for name, _ in memory}
+        survived = set().union(*map(_names, self.process.memories.values()))
         self.done = {name: did for name, did in self.done.items() if name in survived}
 
     @invariant()
@@ -159,7 +164,7 @@ class TokenLogMachine(RuleBasedStateMachine):
             else:
                 result = self.results[name]
                 assert found == Remembered(
-                    found.done_at, result.version, result.existed, result.refused
+                    name, found.done_at, result.version, result.existed, result.refused
                 )
 
     @invariant()
@@ -170,9 +175,10 @@ class TokenLogMachine(RuleBasedStateMachine):
     def nobody_is_thought_older_than_he_is(self) -> None:
         now = self.process.clock.now()
         for memory in self.process.memories.values():
-            for name, result in memory:
-                if name in self.done:
-                    assert now - result.done_at <= self.now - self.done[name][1] + ROUNDING_S
+            for result in memory:
+                if result.name in self.done:
+                    age_s = self.now - self.done[result.name][1]
+                    assert now - result.done_at <= age_s + ROUNDING_S
 
 
 TestTokenLog = TokenLogMachine.TestCase

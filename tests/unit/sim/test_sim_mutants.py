@@ -59,7 +59,7 @@ def test_every_mutant_says_what_it_is() -> None:
 
 def test_a_mutant_that_no_longer_fits_the_code_says_so() -> None:
     """And changes nothing, not even by its edits that do fit."""
-    fits = Edit(WriteQueue._evaluate, "if now >= write.deadline:", "if False:")
+    fits = Edit(WriteQueue._evaluate, "if group.now >= write.deadline:", "if False:")
     code = WriteQueue._evaluate.__code__
     gone = Edit(Executor._execute, "what was never written", "pass")
     with (
@@ -75,7 +75,11 @@ def test_a_mutant_that_no_longer_fits_the_code_says_so() -> None:
 
 def test_a_change_that_is_no_bug_survives() -> None:
     harmless = mutant(
-        Edit(WriteQueue._evaluate, "if now >= write.deadline:", "if now > write.deadline:")
+        Edit(
+            WriteQueue._evaluate,
+            "if group.now >= write.deadline:",
+            "if group.now > write.deadline:",
+        )
     )
     outcome = hunt(harmless, [CHEAP])
     assert outcome == Survivor("of this test", 1, outcome.wall_seconds)
@@ -87,7 +91,11 @@ def test_a_seed_that_is_violated_without_the_mutant_kills_nothing() -> None:
     pair = bug.killed_by
     assert pair is not None
     harmless = mutant(
-        Edit(WriteQueue._evaluate, "if now >= write.deadline:", "if now > write.deadline:")
+        Edit(
+            WriteQueue._evaluate,
+            "if group.now >= write.deadline:",
+            "if group.now > write.deadline:",
+        )
     )
     holds.cache_clear()
     try:

@@ -7,6 +7,9 @@ from storage.rows import ENTRY_BYTES, VALUE_BYTES_MAX, RowCache
 # Of an entry with a key of two bytes and a value of eight.
 SIZE = 10 + ENTRY_BYTES
 
+# No key below begins with it.
+PREFIX = b"\xff"
+
 
 def key(number: int) -> bytes:
     return number.to_bytes(2, "big")
@@ -17,7 +20,7 @@ def value(number: int) -> bytes:
 
 
 def filled(room: int, count: int) -> RowCache:
-    rows = RowCache(room * SIZE)
+    rows = RowCache(room * SIZE, PREFIX)
     for number in range(count):
         rows.put(key(number), value(number))
     return rows
@@ -53,10 +56,14 @@ def test_changes_are_taken_over_wherever_the_entry_is() -> None:
     assert rows.get(key(6)) is None
 
 
-def test_what_nobody_reads_is_not_kept() -> None:
+def test_of_what_is_only_written_that_with_the_prefix_is_kept() -> None:
     rows = filled(room=10, count=0)
     rows.replace(key(1), value(1))
     assert len(rows) == 0
+    rows.replace(PREFIX + key(1), value(1))
+    assert rows.get(PREFIX + key(1)) == value(1)
+    rows.replace(PREFIX + key(2), None)
+    assert len(rows) == 1
 
 
 def test_rewriting_one_item_displaces_no_other() -> None:
@@ -76,7 +83,7 @@ def test_items_that_grow_in_their_place_stay_within_the_bound() -> None:
 
 
 def test_large_values_are_not_kept() -> None:
-    rows = RowCache(1 << 20)
+    rows = RowCache(1 << 20, PREFIX)
     rows.put(key(1), bytes(VALUE_BYTES_MAX + 1))
     assert rows.get(key(1)) is None
     rows.put(key(2), b"small")

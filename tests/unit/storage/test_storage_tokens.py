@@ -339,9 +339,9 @@ def test_time_that_a_retry_waits_at_the_node_does_not_make_it_younger(world: Sto
     write = read_write(op)
     memory = TokenMemory(100.0)
     came = 100.0 + 3.0 + COVER_MARGIN_S
-    assert recall(write, None, None, memory, came + 0.1) is None
+    assert recall(write, None, 0, None, memory, came + 0.1) is None
     for arrived_at in (came - 0.1, came - 2.0):
-        error = reason_of(lambda at=arrived_at: recall(write, None, None, memory, at))
+        error = reason_of(lambda at=arrived_at: recall(write, None, 0, None, memory, at))
         assert error.reason is Reason.RETRY_NOT_COVERED
 
 
@@ -370,9 +370,9 @@ def test_a_retry_that_waited_at_a_fence_is_judged_by_when_it_came() -> None:
 def test_coverage_ends_at_the_youngest_forgotten_write() -> None:
     memory = TokenMemory(0.0)
     for second in range(10, 14):
-        memory.remember(bytes([second]), Remembered(float(second), second, False))
+        memory.remember(Remembered(bytes([second]), float(second), second, False))
     memory.forget(11.0)
-    assert [name for name, _ in memory] == [b"\x0c", b"\x0d"]
+    assert [result.name for result in memory] == [b"\x0c", b"\x0d"]
     assert memory.covers_since == 11.0
     now = 20.0
     assert memory.covers(now - 11.0 - COVER_MARGIN_S - 0.1, now)
@@ -385,9 +385,9 @@ def test_partitions_forget_alike() -> None:
     busy, idle = TokenMemory(float("-inf")), TokenMemory(float("-inf"))
     log.adopt(busy)
     log.adopt(idle)
-    idle.remember(b"i", Remembered(1.0, 1, False))
+    idle.remember(Remembered(b"i", 1.0, 1, False))
     for number in range(2, 12):
-        busy.remember(bytes([number]), Remembered(float(number), number, False))
+        busy.remember(Remembered(bytes([number]), float(number), number, False))
         log.remembered(1)
     assert len(log) == 8
     assert (len(busy), len(idle)) == (8, 0)
@@ -397,6 +397,6 @@ def test_partitions_forget_alike() -> None:
 def test_what_was_done_since_is_found_from_the_end() -> None:
     memory = TokenMemory(1.0)
     for number in range(2, 6):
-        memory.remember(bytes([number]), Remembered(float(number), number, False))
-    assert [token for token, _ in memory.since(4.0)] == [b"\x04", b"\x05"]
+        memory.remember(Remembered(bytes([number]), float(number), number, False))
+    assert [result.name for result in memory.since(4.0)] == [b"\x04", b"\x05"]
     assert memory.since(6.0) == []
