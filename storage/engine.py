@@ -7,7 +7,7 @@ librocksdb; easyrocks builds on rocksdict.
 
 The write-ahead log is always on, so an unsynced batch is in the operating system's hands when its
 write returns, and a synced one is on the device. A full disk makes RocksDB refuse writes; it
-resumes by itself some five seconds after as much as its write buffer has been freed. After any
+resumes by itself some five seconds after as much as its write buffers has been freed. After any
 other write error it would stay read-only for ever, so this engine then opens it anew as soon as the
 device takes writes again, and until then goes on reading.
 """
@@ -41,8 +41,14 @@ from wire.ports import Batch, Clock, EngineError
 BLOCK_CACHE_BYTES = 64 << 20
 # Memory for items that were read or written lately, as they are.
 ROW_CACHE_BYTES = 96 << 20
-# Writes are kept in memory up to this size before they become a file.
-WRITE_BUFFER_BYTES = 32 << 20
+# Writes are kept in memory in buffers of this size. A small one stays in the processor's cache, which
+# makes a put into it a third cheaper than into one of 32 MB.
+WRITE_BUFFER_BYTES = 4 << 20
+# So many become a file together, so that files are no smaller for it. Of what was written more than
+# once the file has the last.
+FLUSHED_BUFFERS = 8
+# Writes wait when so many are full.
+WRITE_BUFFERS_MAX = 16
 # Bounds the log that a restart must read, and with it the time that a restart takes.
 WAL_BYTES_MAX = 128 << 20
 # RocksDB's own text logs, which nothing else would delete.
@@ -227,11 +233,11 @@ class RocksEngine:
         self._broken = None
 
     def _takes_writes(self) -> bool:
-        """Whether there is room for what RocksDB writes when it opens, a full write buffer."""
+        """Whether there is room for what RocksDB writes when it opens, buffers as a file."""
         path = self._directory / _PROBE_FILE
         try:
             with path.open("wb") as file:
-                os.posix_fallocate(file.fileno(), 0, WRITE_BUFFER_BYTES)
+                os.posix_fallocate(file.fileno(), 0, FLUSHED_BUFFERS * WRITE_BUFFER_BYTES)
                 os.fsync(file.fileno())
         except OSError:
             return False
@@ -375,6 +381,8 @@ def _options() -> Options:
     options.create_if_missing(True)
     options.set_block_based_table_factory(table)
     options.set_write_buffer_size(WRITE_BUFFER_BYTES)
+    options.set_min_write_buffer_number_to_merge(FLUSHED_BUFFERS)
+    options.set_max_write_buffer_number(WRITE_BUFFERS_MAX)
     options.set_max_total_wal_size(WAL_BYTES_MAX)
     options.set_keep_log_file_num(INFO_LOGS_MAX)
     options.set_max_log_file_size(INFO_LOG_BYTES)
