@@ -41,8 +41,8 @@ from wire.ports import Batch, Clock, EngineError
 BLOCK_CACHE_BYTES = 64 << 20
 # Memory for items that were read or written lately, as they are.
 ROW_CACHE_BYTES = 96 << 20
-# Writes are kept in memory in buffers of this size. A small one stays in the processor's cache, which
-# makes a put into it a third cheaper than into one of 32 MB.
+# Writes are kept in memory in buffers of this size. A small one stays in the processor's cache: a put
+# into it costs a third less than into one of 32 MB.
 WRITE_BUFFER_BYTES = 4 << 20
 # So many become a file together, so that files are no smaller for it. Of what was written more than
 # once the file has the last.
