@@ -98,6 +98,8 @@ _ROOT = Path(__file__).resolve().parent.parent
 # Every compiled module is a shim around this library.
 _LIBRARY = "keyplane_native"
 _OPTIMIZATION = "2"
+# What the directory of a compilation begins with, then the process that runs it.
+_SCRATCH = "building-"
 
 
 class NativeError(Exception):
@@ -167,14 +169,25 @@ def build() -> Path:
         raise NativeError(f"a C compiler or Python's headers are missing: install {lacking}")
     parent = target.parent
     parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="building-", dir=parent) as scratch:
+    prefix = f"{_SCRATCH}{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as scratch:
         made = Path(scratch) / "lib"
         _compile(made, Path(scratch))
         for old in parent.iterdir():
-            if not old.name.startswith("building-"):
+            if not _in_use(old):
                 shutil.rmtree(old, ignore_errors=True)
         made.rename(target)
     return target
+
+
+def _in_use(directory: Path) -> bool:
+    """Whether it is the scratch of a compilation that runs: one that was killed leaves its own."""
+    import psutil
+
+    if not directory.name.startswith(_SCRATCH):
+        return False
+    pid = directory.name.removeprefix(_SCRATCH).partition("-")[0]
+    return pid.isdigit() and psutil.pid_exists(int(pid))
 
 
 def _compile(made: Path, scratch: Path) -> None:
@@ -223,16 +236,17 @@ def _source(name: str) -> Path:
 def _digest() -> str:
     """Of everything that a build depends on."""
     digest = hashlib.sha256()
-    digest.update(f"{sys.version} {_OPTIMIZATION} {_mypy_version()}".encode())
+    compilers = [_version(package) for package in ("mypy", "librt")]
+    digest.update(f"{sys.version} {_OPTIMIZATION} {compilers}".encode())
     digest.update(Path(__file__).read_bytes())
     for name in MODULES:
         digest.update(_source(name).read_bytes())
     return digest.hexdigest()[:32]
 
 
-def _mypy_version() -> str:
+def _version(package: str) -> str:
     try:
-        return version("mypy")
+        return version(package)
     except PackageNotFoundError:
         return ""
 
