@@ -102,6 +102,14 @@ def test_a_build_of_other_source_is_not_taken() -> None:
     assert "run `python -m keyplane.native`" in insisting
 
 
+def test_only_the_scratch_of_a_compilation_that_runs_is_in_use(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    assert native._in_use(tmp_path / f"building-{os.getpid()}-abc")
+    assert not native._in_use(tmp_path / f"building-{ended.pid}-abc")
+    assert not native._in_use(tmp_path / "0123456789abcdef")
+
+
 def test_what_is_compiled_must_not_have_been_imported(build: Path) -> None:
     late = said_by("import wire.ports\nnative.activate()", KEYPLANE_NATIVE="1")
     assert "wire.ports was imported before" in late
