@@ -12,7 +12,7 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -127,8 +127,9 @@ def run(
         result = results.facts | {"settings": settings, "machine": machine}
         sys.stdout.write(json.dumps(result) + "\n")
     results.draw()
-    if results.failures:
-        people.print(f"{results.failures:,} requests failed: these figures are not to be used")
+    if results.failed:
+        where = "; ".join(f"{count:,} of {what}" for what, count in results.failed.items())
+        people.print(f"requests failed, {where}: those figures are not to be used", markup=False)
         raise typer.Exit(1)
 
 
@@ -136,6 +137,7 @@ class Results:
     """What was measured: shown, drawn where asked for, and as one object.
 
     facts: the keys of `headline` in any case, None for what was not measured.
+    failed: how many requests failed, by what they were part of.
     """
 
     def __init__(self, plots: Path | None) -> None:
@@ -143,7 +145,7 @@ class Results:
         self._plots = plots
         self._drawings: list[Callable[[Path], Sequence[Path]]] = []
         self.facts: dict[str, Any] = headline(Comparison({}))
-        self.failures = 0
+        self.failed: dict[str, int] = {}
 
     def compared(self, comparison: Comparison) -> None:
         for table in comparison_tables(comparison):
@@ -154,22 +156,27 @@ class Results:
         skipped = dict(comparison.skipped)
         self._add(
             headline(comparison) | {"table": table_rows, "skipped": skipped},
-            sum(sum(row["failures"].values()) for row in table_rows),
+            {
+                f"{row['system']}, {row['kind']}, {row['outstanding']} in flight": count
+                for row in table_rows
+                if (count := sum(row["failures"].values()))
+            },
         )
         self._drawings.append(partial(plot_comparison, comparison))
 
     def swept(self, sweep: curves.Sweep) -> None:
         people.print(sweep_table(sweep))
-        self._add({"sweep": asdict(sweep)}, curves.failures_of(sweep.steps))
+        self._add({"sweep": asdict(sweep)}, {"the sweep": curves.failures_of(sweep.steps)})
         self._drawings.append(partial(plot_sweep, sweep))
 
     def grown(self, found: list[curves.Growth]) -> None:
         people.print(growth_table(found))
-        self._add({"growth": [asdict(each) for each in found]}, curves.failures_of(found))
+        facts = {"growth": [asdict(each) for each in found]}
+        self._add(facts, {"the growth": curves.failures_of(found)})
 
     def soaked(self, soak: curves.Soak) -> None:
         people.print(soak_table(soak))
-        self._add({"soak": asdict(soak)}, curves.failures_of(soak.slices))
+        self._add({"soak": asdict(soak)}, {"the soak": curves.failures_of(soak.slices)})
         self._drawings.append(partial(plot_soak, soak))
 
     def draw(self) -> None:
@@ -179,10 +186,11 @@ class Results:
                 for path in drawing(self._plots):
                     _say(f"drawn: {path}")
 
-    def _add(self, facts: dict[str, Any], failures: int) -> None:
+    def _add(self, facts: dict[str, Any], failed: Mapping[str, int]) -> None:
         self.facts |= facts
-        self.failures += failures
-        self.facts["failures"] = self.failures
+        self.failed |= {what: count for what, count in failed.items() if count}
+        self.facts["failures"] = sum(self.failed.values())
+        self.facts["failed"] = self.failed
 
 
 def _names(text: str) -> list[str]:
