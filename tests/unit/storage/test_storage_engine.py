@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from storage.engine import RocksEngine
+from storage.engine import BACKGROUND_NICENESS, RocksEngine
 from storage.memory import MemoryEngine
 from wire.memory import VirtualClock
 from wire.ports import Batch, Engine, EngineError
@@ -116,6 +117,18 @@ def test_a_directory_is_used_by_one_process_at_a_time(tmp_path: Path) -> None:
     engine = RocksEngine(tmp_path / "db", clock, clock.call_soon)
     with pytest.raises(EngineError, match="another process has this data directory open"):
         RocksEngine(tmp_path / "db", clock, clock.call_soon)
+    engine.close()
+
+
+def test_requests_come_before_what_rocksdb_does_by_itself(tmp_path: Path) -> None:
+    clock = VirtualClock()
+    engine = RocksEngine(tmp_path / "db", clock, clock.call_soon)
+    niceness: dict[str, set[int]] = {"rocksdb": set(), "other": set()}
+    for thread in Path("/proc/self/task").iterdir():
+        whose = "rocksdb" if (thread / "comm").read_text().startswith("rocksdb:") else "other"
+        niceness[whose].add(os.getpriority(os.PRIO_PROCESS, int(thread.name)))
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert niceness == {"rocksdb": {own + BACKGROUND_NICENESS}, "other": {own}}
     engine.close()
 
 
