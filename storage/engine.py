@@ -41,17 +41,17 @@ from wire.ports import Batch, Clock, EngineError
 BLOCK_CACHE_BYTES = 64 << 20
 # Memory for items that were read or written lately, as they are.
 ROW_CACHE_BYTES = 96 << 20
-# Writes are kept in memory in buffers of this size. A small one stays in the processor's cache: a put
-# into it costs a third less than into one of 32 MB.
+# Writes are kept in memory in buffers of this size. A small one stays in the processor's cache: to
+# put something into it costs a third less than into one of 32 MB.
 WRITE_BUFFER_BYTES = 4 << 20
 # So many become a file together, so that files are no smaller for it. Of what was written more than
 # once the file has the last.
 FLUSHED_BUFFERS = 8
 # Writes wait when so many are full.
 WRITE_BUFFERS_MAX = 16
-# How far RocksDB's own threads stand behind requests for a processor (nice(2)). Else a flush takes one
-# for a quarter of a second, while requests pile up; so it takes a part of one for longer, and still
-# keeps up.
+# How far RocksDB's own threads stand behind requests for a processor, as nice(2) counts. Else a
+# flush takes one for a quarter of a second, while requests pile up; so it takes a part of one for
+# longer, and still keeps up.
 BACKGROUND_NICENESS = 5
 # Bounds the log that a restart must read, and with it the time that a restart takes.
 WAL_BYTES_MAX = 128 << 20
