@@ -128,8 +128,10 @@ def test_a_full_disk_stops_writes_and_nothing_else_and_heals(small_disk: Path) -
 
 
 def test_another_write_error_says_what_to_do_and_a_restart_does_it(node: StorageProcess) -> None:
-    """A file may not grow past a limit, which RocksDB does not recover from by itself."""
-    node.start(4 << 20)
+    """A file may not grow past a limit, not even the log of one write buffer. RocksDB does not
+    recover from that by itself.
+    """
+    node.start(1 << 20)
     node.open()
     node.put("alice", "a")
     error = fill(node)
