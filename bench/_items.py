@@ -79,12 +79,12 @@ class KeyplaneRequests:
         self._table = table
         self._items = items
         self._keys = [key_of(number).encode() for number in range(items)]
-        self._placeholder = self._keys[0]
+        placeholder = self._keys[0]
         key = to_item({KEY_NAME: key_of(0)})
         get = data.GetItemRequest(table=table, key=key).SerializeToString()
-        self._get_head, self._get_tail = get.split(self._placeholder)
+        self._get_head, self._get_tail = get.split(placeholder)
         put = data.PutItemRequest(table=table, item=to_item(item_of(0))).SerializeToString()
-        self._put_head, self._put_middle, self._put_tail = put.split(self._placeholder)
+        self._put_head, self._put_middle, self._put_tail = put.split(placeholder)
         self._client_id = secrets.token_bytes(core.CLIENT_ID_BYTES)
         self._sequence = 0
         # A token up to its sequence number, by the number's length. Encodings of one message may be
@@ -146,7 +146,7 @@ class EchoRequests:
     """Puts of KeyplaneRequests for a server that sends back what it gets."""
 
     def __init__(self, items: int) -> None:
-        self.methods: Sequence[str] = (ECHO_METHOD,) * 3
+        self.methods: Sequence[str] = [ECHO_METHOD for _ in (GET, PUT, BATCH)]
         self._requests = KeyplaneRequests("echo", items)
         self._filler = _FILLER.encode()
 

@@ -10,7 +10,7 @@ from mypy_extensions import mypyc_attr
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError, Reason
 from storage.request import ItemWrite
-from storage.stored import made_by, seal_item
+from storage.stored import made_by, read_version, seal_item
 from storage.tokens import Remembered, TokenMemory
 
 
@@ -32,7 +32,6 @@ class Outcome:
 def recall(
     write: ItemWrite,
     stored: bytes | None,
-    stored_version: int,
     remembered: Remembered | None,
     memory: TokenMemory,
     arrived_at: float,
@@ -54,7 +53,7 @@ def recall(
         return repeat(remembered)
     if stored is not None and made_by(stored, write.token):
         # What was there before it is forgotten; the version it made is not.
-        return Outcome(stored_version, True)
+        return Outcome(read_version(stored), True)
     if write.attempt == 0 or memory.covers(write.age_ms / 1000, arrived_at):
         return None
     raise KeyplaneError(
@@ -73,13 +72,13 @@ def repeat(remembered: Remembered) -> Outcome:
     return Outcome(remembered.version, remembered.existed)
 
 
-def carry_out(write: ItemWrite, stored_version: int, version: int) -> Outcome:
-    """stored_version: of the item that is there, 0 if none is: items have versions from 1 on.
-    version: for the item, if it is written.
+def carry_out(write: ItemWrite, found_version: int | None, version: int) -> Outcome:
+    """found_version: of the item that is there. version: for the item, if it is written.
 
     Raises KeyplaneError(CONDITION_FAILED).
     """
-    existed = stored_version > 0
+    existed = found_version is not None
+    stored_version = found_version or 0
     if write.condition is not None:
         _check_condition(write.condition, stored_version)
     if write.put is not None:
@@ -89,6 +88,7 @@ def carry_out(write: ItemWrite, stored_version: int, version: int) -> Outcome:
 
 
 def _check_condition(condition: data.Condition, stored_version: int) -> None:
+    """stored_version: 0 when there is no item; items have versions from 1 on."""
     kind = condition.WhichOneof("condition")
     if kind == "exists" and condition.exists != bool(stored_version):
         found = "exists" if stored_version else "does not exist"

@@ -45,7 +45,7 @@ class _Arrival:
     heard_at: float
     chunks: int = 0
     digest: Digest = field(default_factory=Digest)
-    # Results by the names of their tokens, oldest first, until they are complete.
+    # Oldest first, until they are complete.
     remembered: list[Remembered] = field(default_factory=list)
     all_remembered: bool = True
     tokens: TokenMemory | None = None

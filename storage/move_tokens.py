@@ -35,9 +35,7 @@ def to_wire(result: Remembered, now: float) -> pb.RememberedWrite:
 def from_wire(
     partition: Partition, writes: Iterable[pb.RememberedWrite], now: float
 ) -> list[Remembered]:
-    """By this node's clock. Leaves out what names no hash of the
-    partition: older nodes name none.
-    """
+    """By this node's clock. Leaves out what names no hash of the partition, as older nodes do."""
     found = []
     for write in writes:
         if write.HasField("hash") and partition.covers(write.hash):

@@ -251,24 +251,18 @@ class WriteQueue:
         token = operation.token
         writes = group.batch.writes
         current = writes[key] if key in writes else self._engine.get(key)
-        stored_version = 0 if current is None else read_version(current)
+        found_version = None if current is None else read_version(current)
         name = b""
         if token:
             name = token_name(key, token)
-            before = recall(
-                operation,
-                current,
-                stored_version,
-                group.recall(shard, name),
-                shard.tokens,
-                write.arrived_at,
-            )
+            remembered = group.recall(shard, name)
+            before = recall(operation, current, remembered, shard.tokens, write.arrived_at)
             if before is not None:
                 return result_of(before.version, before.existed)
         # A refusal must outlive whatever a late copy of it may find.
         group.sync = group.sync or shard.synced
         try:
-            outcome = carry_out(operation, stored_version, shard.version + 1)
+            outcome = carry_out(operation, found_version, shard.version + 1)
         except KeyplaneError:
             if token:
                 group.remember(shard, Remembered(name, group.now, 0, False, refused=True))

@@ -339,9 +339,9 @@ def test_time_that_a_retry_waits_at_the_node_does_not_make_it_younger(world: Sto
     write = read_write(op)
     memory = TokenMemory(100.0)
     came = 100.0 + 3.0 + COVER_MARGIN_S
-    assert recall(write, None, 0, None, memory, came + 0.1) is None
+    assert recall(write, None, None, memory, came + 0.1) is None
     for arrived_at in (came - 0.1, came - 2.0):
-        error = reason_of(lambda at=arrived_at: recall(write, None, 0, None, memory, at))
+        error = reason_of(lambda at=arrived_at: recall(write, None, None, memory, at))
         assert error.reason is Reason.RETRY_NOT_COVERED
 
 
