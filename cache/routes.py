@@ -13,12 +13,12 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from cache.partition_map import PartitionMap
 from keyplane.catalog.v1 import catalog_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
-from keyplane.model.partition import KEYSPACE_END, Partition
+from keyplane.model.partition import KEYSPACE_BITS, KEYSPACE_END, Partition
 from keyplane.route.v1 import route_pb2
 
 Source: TypeAlias = route_pb2.RouteSource.ValueType
@@ -29,6 +29,11 @@ OVERLAY_MAX = 4096
 
 # The same bound while there is no map yet and segments are all there is: a whole large table.
 OVERLAY_WITHOUT_MAP_MAX = 1 << 20
+
+# Places of the partitions that were looked up last, by the first bits of the hash: as many for each
+# partition of the map, in all no more than so many.
+_NEAR_PER_PARTITION: Final = 4
+_NEAR_MAX: Final = 1 << 16
 
 
 class Route:
@@ -84,13 +89,16 @@ class RouteTable:
     """
 
     __slots__ = (
-        *("_covered", "_learned", "_overlay", "_starts"),
-        *("confirmed_at", "map", "source", "table"),
+        *("_covered", "_learned", "_map", "_near", "_near_shift", "_overlay", "_starts"),
+        *("confirmed_at", "source", "table"),
     )
 
     def __init__(self, table: pb.Table) -> None:
         self.table = table
-        self.map: PartitionMap | None = None
+        self._map: PartitionMap | None = None
+        # Partitions of the map; each covers some hash that begins with the bits of its place.
+        self._near: list[Partition | None] = [None]
+        self._near_shift = KEYSPACE_BITS
         self.source: Source = route_pb2.ROUTE_SOURCE_UNSPECIFIED
         self.confirmed_at: float | None = None
         # Disjoint, by rising start; every part of it outranks the map.
@@ -98,6 +106,17 @@ class RouteTable:
         self._starts: list[int] = []
         self._covered = 0
         self._learned = 0
+
+    @property
+    def map(self) -> PartitionMap | None:
+        return self._map
+
+    def _set_map(self, new: PartitionMap | None) -> None:
+        self._map = new
+        count = min(_NEAR_PER_PARTITION * new.count, _NEAR_MAX) if new is not None else 1
+        bits = (count - 1).bit_length()
+        self._near = [None] * (1 << bits)
+        self._near_shift = KEYSPACE_BITS - bits
 
     @property
     def version(self) -> int:
@@ -130,7 +149,14 @@ class RouteTable:
         learned = self._learned_of(key_hash)
         if learned is not None:
             return learned.partition
-        return None if self.map is None else self.map.floor(key_hash)
+        place = key_hash >> self._near_shift
+        near = self._near[place]
+        if near is not None and near.start <= key_hash < near.end:
+            return near
+        if self._map is None:
+            return None
+        near = self._near[place] = self._map.floor(key_hash)
+        return near
 
     def _learned_of(self, key_hash: int) -> Route | None:
         if not self._starts:
@@ -149,13 +175,14 @@ class RouteTable:
         if new.table.table_id < self.table.table_id:
             return False
         if new.table.table_id > self.table.table_id:
-            self.map = None
+            self._set_map(None)
             self._set_overlay(0, len(self._overlay), [])
         if self.map is not None and new.version <= self.version:
             if new.version == self.version:
                 self.confirmed_at = now
             return False
-        old, self.map = self.map, new
+        old = self.map
+        self._set_map(new)
         held = [segment for segment in self._overlay if not _agrees(new, segment.route.partition)]
         if old is not None:
             held += self._outranking(old, new)
@@ -253,7 +280,8 @@ class RouteTable:
             return
         if all(segment.is_whole for segment in self._overlay):
             routes = [segment.route for segment in self._overlay]
-            self.map = PartitionMap.build(self.table, 0, (route.partition for route in routes))
+            partitions = [route.partition for route in routes]
+            self._set_map(PartitionMap.build(self.table, 0, partitions))
             self.source = routes[-1].source
             self._set_overlay(0, len(self._overlay), [])
 

@@ -7,14 +7,13 @@ idempotent by its operation id, so a caller that missed the answer simply asks a
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
 
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.partition import Partition
 from keyplane.storage.v1 import storage_pb2 as pb
 from storage.answer import Answer
-from storage.layout import item_range, progress_key, table_items, token_names
+from storage.layout import item_range, progress_key, table_items
 from storage.ownership import Holding, State
 from storage.records import (
     Progress,
@@ -26,7 +25,6 @@ from storage.records import (
 )
 from storage.shard import Shard
 from storage.state import NodeState
-from storage.tokens import TokenMemory
 from storage.writes import Step
 from wire import crashpoints
 from wire.ports import Batch
@@ -71,7 +69,7 @@ class Changes:
                     state.tables.setdefault(table.table_id, table)
                 state.ownership.install(holdings)
                 for holding in holdings:
-                    state.open_shard(holding, Progress(), state.empty_memory())
+                    state.open_shard(holding, Progress())
                 crashpoints.crashpoint("storage.open.persisted")
                 answer.ok(pb.OpenPartitionsResponse())
 
@@ -322,11 +320,8 @@ class Changes:
             state.ownership.install([*retired, *opened], forgotten)
             for parent in parents:
                 state.close_shard(parent.partition.partition_id)
-            tokens = reduce(TokenMemory.union, (parent.tokens for parent in parents))
             for holding in opened:
-                heir = holding.partition
-                names = token_names(heir.table_id, heir.start, heir.end)
-                state.open_shard(holding, progress, tokens.within(*names))
+                state.open_shard(holding, progress)
 
         return Step(batch, apply)
 

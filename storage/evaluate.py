@@ -11,7 +11,7 @@ from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError, Reason
 from storage.request import ItemWrite
 from storage.stored import made_by, read_version, seal_item
-from storage.tokens import Remembered, TokenMemory
+from storage.tokens import Remembered, covers
 
 
 @mypyc_attr(acyclic=True, free_list_len=1)
@@ -33,13 +33,13 @@ def recall(
     write: ItemWrite,
     stored: bytes | None,
     remembered: Remembered | None,
-    memory: TokenMemory,
+    covers_since: float,
     arrived_at: float,
 ) -> Outcome | None:
     """The answer of an earlier attempt of the same write, or None if there was none.
 
-    stored: the item that is there. remembered: under the token. arrived_at: when the request did,
-    which its age is of.
+    stored: the item that is there. remembered: under the token. covers_since: what was done after
+    that would be remembered. arrived_at: when the request did, which its age is of.
 
     A first attempt that nothing explains is carried out, however far the memory reaches back. It
     does not say how old it is, so refusing it would refuse every write of a node whose memory is
@@ -54,7 +54,7 @@ def recall(
     if stored is not None and made_by(stored, write.token):
         # What was there before it is forgotten; the version it made is not.
         return Outcome(read_version(stored), True)
-    if write.attempt == 0 or memory.covers(write.age_ms / 1000, arrived_at):
+    if write.attempt == 0 or covers(covers_since, write.age_ms / 1000, arrived_at):
         return None
     raise KeyplaneError(
         Reason.RETRY_NOT_COVERED,

@@ -70,8 +70,8 @@ class Executor:
 
     def _execute(self, execution: _Execution) -> None:
         message = execution.message
-        shard = self._state.shards.get(message.partition_id)
-        if shard is None or shard.partition.epoch != message.epoch:
+        shard = self._state.shard(message.partition_id)
+        if shard is None or shard.epoch != message.epoch:
             raise self.stale_route(message.partition_id)
         if message.kind in ("write", "batch_write"):
             if shard.gate is not None:
@@ -118,7 +118,7 @@ class Executor:
         is_batch = message.kind == "batch_write"
         if is_batch:
             _check_count(operations, BATCH_WRITE_ITEMS_MAX)
-        table_id = shard.partition.table_id
+        table_id = shard.table_id
         keys, data_bytes = [], 0
         for operation in operations:
             key = operation.key

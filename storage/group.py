@@ -10,12 +10,10 @@ from mypy_extensions import mypyc_attr
 
 from keyplane.model.errors import KeyplaneError
 from keyplane.storage.v1 import storage_pb2 as pb
-from storage.layout import progress_key
-from storage.records import encode_progress
 from storage.request import ItemWrite
-from storage.shard import Shard, TailEntry
-from storage.token_log import SWEPT_PER_BATCH, TokenLog
-from storage.tokens import Remembered, TokenMemory
+from storage.shard import Growth, Shard, TailEntry
+from storage.token_log import SWEPT_PER_BATCH, Logged, TokenLog
+from storage.tokens import Remembered
 from wire.ports import Batch, Reply, ReplyFn
 from wire.protobytes import delimited, tag, tag_byte, write_varint
 
@@ -77,17 +75,6 @@ class Write:
         self.error: KeyplaneError | None = None
 
 
-class _Growth:
-    """Items and bytes by which a shard has grown."""
-
-    __slots__ = ("data_bytes", "items", "shard")
-
-    def __init__(self, shard: Shard) -> None:
-        self.shard = shard
-        self.items = 0
-        self.data_bytes = 0
-
-
 class Group:
     """tokens: the node's. Memory learns of the batch once it is durable, and not before.
 
@@ -100,24 +87,21 @@ class Group:
         self.batch = Batch()
         self.writes: list[Write] = []
         self.sync = False
-        # Results in order, and the memory that each is for; and again by the names of their tokens.
+        # Results in order, and again by the names of their tokens.
         self.results: list[Remembered] = []
-        self.memories: list[TokenMemory] = []
         self.remembered: dict[bytes, Remembered] = {}
-        # Old records of the log that the batch deletes.
-        self.swept = 0
+        self.logged = Logged()
         # Of shards that are being moved: moves begin between two batches.
         self.changes: list[tuple[Shard, TailEntry]] = []
-        self.growth: dict[Shard, _Growth] = {}
+        self.growth: dict[Shard, Growth] = {}
 
-    def recall(self, shard: Shard, name: bytes) -> Remembered | None:
+    def recall(self, name: bytes) -> Remembered | None:
         """The result of an earlier attempt, in this group or before."""
-        return self.remembered.get(name) or shard.tokens.find(name)
+        return self.remembered.get(name) or self.tokens.memory.find(name)
 
-    def remember(self, shard: Shard, result: Remembered) -> None:
+    def remember(self, result: Remembered) -> None:
         self.remembered[result.name] = result
         self.results.append(result)
-        self.memories.append(shard.tokens)
 
     def change(self, shard: Shard, key: bytes, old: bytes | None, new: bytes | None) -> None:
         """Makes an item anew, replaces it, or deletes it."""
@@ -126,7 +110,7 @@ class Group:
             self.changes.append((shard, TailEntry(key, old, new)))
         growth = self.growth.get(shard)
         if growth is None:
-            growth = self.growth[shard] = _Growth(shard)
+            growth = self.growth[shard] = Growth(shard)
         if new is not None:
             growth.items += 1
             growth.data_bytes += len(key) + len(new)
@@ -141,22 +125,12 @@ class Group:
 
     def close(self) -> None:
         """Completes the batch by what every batch of writes carries along."""
-        self.swept = self.tokens.write(self.batch, self.results, SWEPT_PER_BATCH)
-        for growth in self.growth.values():
-            shard = growth.shard
-            self.batch.writes[progress_key(shard.partition.partition_id)] = encode_progress(
-                shard.version,
-                shard.items + growth.items,
-                shard.data_bytes + growth.data_bytes,
-                shard.counted,
-            )
+        self.logged = self.tokens.write(self.batch, self.results, self.growth, SWEPT_PER_BATCH)
 
     def learn(self) -> None:
         """Tells memory what the batch has done."""
-        for index, result in enumerate(self.results):
-            self.memories[index].remember(result)
-        self.tokens.remembered(len(self.results))
-        self.tokens.swept(self.swept)
+        self.tokens.learn(self.results)
+        self.tokens.written(self.logged, self.growth)
         for growth in self.growth.values():
             growth.shard.items += growth.items
             growth.shard.data_bytes += growth.data_bytes

@@ -1,9 +1,9 @@
 """How busy a partition is, and where in its range.
 
-Rates are exponentially weighted averages over beats. Hashes of requests are kept in a reservoir
-that favours recent ones: once full, each sampled request replaces a random place, so the chance of
-an older one to be there still decays exponentially (Aggarwal, "On Biased Reservoir Sampling in the
-Presence of Stream Evolution", VLDB 2006).
+Rates are exponentially weighted averages over beats. Hashes of some requests, a random number of
+others between two of them, are kept in a reservoir that favours recent ones: once full, each
+replaces a random place, so the chance of an older one to be there still decays exponentially
+(Aggarwal, "On Biased Reservoir Sampling in the Presence of Stream Evolution", VLDB 2006).
 """
 
 from __future__ import annotations
@@ -15,28 +15,30 @@ from wire.ports import Rng
 # Share of the newest beat in the average: about five beats to follow a change.
 SMOOTHING: Final = 0.3
 
-# A power of two, as is the share of requests sampled once full. Together they make the memory about
-# 512 × 8 requests long.
+# Powers of two. Requests that are passed over between two samples are fewer than _GAPS, on average
+# half of that; so the memory is about 512 × 8 requests long.
 RESERVOIR_SIZE: Final = 512
-_SAMPLE_ONE_IN: Final = 8
+_GAPS: Final = 16
 
 _SLOT_BITS: Final = RESERVOIR_SIZE.bit_length() - 1
-_CHANCE_BITS: Final = _SAMPLE_ONE_IN.bit_length() - 1
-_CHANCE_MASK: Final = _SAMPLE_ONE_IN - 1
+_GAP_BITS: Final = _GAPS.bit_length() - 1
+_GAP_MASK: Final = _GAPS - 1
 
 
 class Heat:
     """Requests of one partition."""
 
-    __slots__ = ("_reads", "_rng", "_writes", "reads_per_s", "samples", "writes_per_s")
+    __slots__ = ("_gap", "_reads", "_rng", "_writes", "reads_per_s", "samples", "writes_per_s")
 
     def __init__(self, rng: Rng) -> None:
         self._rng = rng
+        # Requests until the next sample.
+        self._gap = 0
         self._reads = 0
         self._writes = 0
         self.reads_per_s = 0.0
         self.writes_per_s = 0.0
-        # Key hashes of recent requests.
+        # Key hashes of some recent requests.
         self.samples: list[int] = []
 
     def read(self, key_hash: int) -> None:
@@ -64,10 +66,13 @@ class Heat:
         self.writes_per_s += share * parent.writes_per_s
 
     def _sample(self, key_hash: int) -> None:
+        if self._gap:
+            self._gap -= 1
+            return
+        bits = self._rng.getrandbits(_SLOT_BITS + _GAP_BITS)
+        self._gap = bits & _GAP_MASK
         samples = self.samples
         if len(samples) < RESERVOIR_SIZE:
             samples.append(key_hash)
-            return
-        bits = self._rng.getrandbits(_SLOT_BITS + _CHANCE_BITS)
-        if not bits & _CHANCE_MASK:
-            samples[bits >> _CHANCE_BITS] = key_hash
+        else:
+            samples[bits >> _GAP_BITS] = key_hash

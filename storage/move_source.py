@@ -135,7 +135,9 @@ class MoveSource:
     # --- Snapshot and tail ---------------------------------------------------------------------
 
     def _begin_stream(self) -> None:
-        self._stream = MoveStream(self._state.engine, self._shard, self._config.chunk_bytes)
+        self._stream = MoveStream(
+            self._state.engine, self._state.tokens.memory, self._shard, self._config.chunk_bytes
+        )
         self.phase = pb.MOVE_PHASE_SNAPSHOT
         self._send_snapshot(self._stream)
 
@@ -162,10 +164,12 @@ class MoveSource:
             self._send(stream, stream.take_tail(), lambda: self._send_tail(stream))
             return
         tokens = stream.take_remembered(self._state.clock.now())
-        if tokens is not None:
+        if tokens is None:
+            self._between_requests(lambda: self._fence(stream))
+        elif tokens.remembered:
             self._send(stream, tokens, lambda: self._send_tail(stream))
         else:
-            self._between_requests(lambda: self._fence(stream))
+            self._later(0.0, lambda: self._send_tail(stream))
 
     def _send(self, stream: MoveStream, chunk: Chunk, then: Callable[[], None]) -> None:
         self._chunks += 1
@@ -222,6 +226,7 @@ class MoveSource:
 
     def _confirm(self, stream: MoveStream) -> None:
         now = self._state.clock.now()
+        covers_since = self._state.tokens.covers_since(self._shard)
         request = pb.ConfirmMoveRequest(
             operation_id=self.move.operation_id,
             partition_id=self.partition_id,
@@ -229,7 +234,7 @@ class MoveSource:
             digest=stream.digest.to_bytes(),
             last_version=self._shard.version,
             remembered=stream.take_last_remembered(now),
-            memory_covers_ms=milliseconds(now - self._shard.tokens.covers_since),
+            memory_covers_ms=milliseconds(now - covers_since),
             run=self.move.run,
         )
         self._call("ConfirmMove", request, pb.ConfirmMoveResponse, lambda _: self._hand_over())

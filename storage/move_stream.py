@@ -5,19 +5,16 @@ The digest is kept of what the target will hold once it has received all that wa
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from keyplane.storage.v1 import storage_pb2 as pb
 from storage.digest import Digest
-from storage.layout import split_item_key
+from storage.layout import split_item_key, token_names
 from storage.move_tokens import to_wire
 from storage.shard import Shard, Tail
-from storage.tokens import Remembered
+from storage.tokens import Remembered, TokenMemory
 from wire.ports import Engine, Snapshot
-
-# Remembered writes in one chunk: a few milliseconds of work at either end.
-CHUNK_TOKENS = 2_000
 
 
 class Chunk(NamedTuple):
@@ -31,15 +28,17 @@ class MoveStream:
     after is in the shard's tail.
     """
 
-    def __init__(self, engine: Engine, shard: Shard, chunk_bytes: int) -> None:
+    def __init__(self, engine: Engine, tokens: TokenMemory, shard: Shard, chunk_bytes: int) -> None:
+        """tokens: the node's."""
+        self._tokens = tokens
         self._shard = shard
         self._chunk_bytes = chunk_bytes
         self._snapshot: Snapshot | None = engine.snapshot()
         self._entries: Iterator[tuple[bytes, bytes]] = self._snapshot.scan(*shard.item_range())
         self._tail = shard.tail = Tail()
-        # When the youngest of the tokens that were sent was done.
-        self._remembered_until = float("-inf")
-        self._tokens: list[Remembered] | None = None
+        # Tokens that are still to be looked at; those of writes done since are for the end.
+        self._unread: list[list[Remembered]] | None = None
+        self._read_until = float("-inf")
         self.digest = Digest()
 
     @property
@@ -82,19 +81,29 @@ class MoveStream:
         return Chunk(entries, size)
 
     def take_remembered(self, now: float) -> Chunk | None:
-        """The next part of the tokens remembered when this was first called, or None at its end."""
-        if self._tokens is None:
-            self._tokens = self._shard.tokens.since(self._remembered_until)
-        taken, self._tokens = self._tokens[:CHUNK_TOKENS], self._tokens[CHUNK_TOKENS:]
-        if not taken:
+        """The next part of the tokens remembered when this was first called, or None at its end. It
+        is empty if it has none of the partition's.
+        """
+        if self._unread is None:
+            self._unread = self._tokens.parts()[::-1]
+            self._read_until = self._tokens.newest
+        if not self._unread:
             return None
-        self._remembered_until = taken[-1].done_at
-        return Chunk(remembered=[to_wire(result, now) for result in taken])
+        return Chunk(remembered=self._wire(self._unread.pop(), now))
 
     def take_last_remembered(self, now: float) -> list[pb.RememberedWrite]:
         """Those that have come since, once no more can."""
-        last = self._shard.tokens.since(self._remembered_until)
-        return [to_wire(result, now) for result in last]
+        return self._wire(self._tokens.since(self._read_until), now)
+
+    def _wire(self, results: Iterable[Remembered], now: float) -> list[pb.RememberedWrite]:
+        """What of the results is remembered, and of the partition."""
+        partition = self._shard.partition
+        low, high = token_names(partition.table_id, partition.start, partition.end)
+        return [
+            to_wire(result, now)
+            for result in results
+            if low <= result.name < high and self._tokens.knows(result)
+        ]
 
     def close(self) -> None:
         self._close_snapshot()

@@ -7,7 +7,7 @@ so only its word (activate, abandon, or a later attempt) ends the wait.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -29,7 +29,7 @@ from storage.records import (
 )
 from storage.state import NodeState
 from storage.stored import read_version
-from storage.tokens import Remembered, TokenMemory
+from storage.tokens import Remembered
 from storage.writes import Step
 from wire import crashpoints
 from wire.ports import Batch
@@ -39,27 +39,26 @@ crashpoints.declare("storage.move.prepared", "storage.move.confirmed", "storage.
 
 @dataclass(slots=True)
 class _Arrival:
-    """What has come of a partition. If all came before this process started: its tokens."""
+    """What has come of a partition; nothing is known of it if that was in an earlier process."""
 
     move: Move
     heard_at: float
     chunks: int = 0
     digest: Digest = field(default_factory=Digest)
-    # Oldest first, until they are complete.
+    # Until they are complete.
     remembered: list[Remembered] = field(default_factory=list)
     all_remembered: bool = True
-    tokens: TokenMemory | None = None
 
 
 class MoveTarget:
-    def __init__(self, state: NodeState, arrived: Mapping[int, TokenMemory]) -> None:
-        """arrived: memories of the partitions that are CONFIRMED, by id."""
+    def __init__(self, state: NodeState) -> None:
         self._state = state
         self._arrivals: dict[int, _Arrival] = {}
-        for partition_id, tokens in arrived.items():
-            holding = state.ownership.get(partition_id)
-            assert holding is not None and holding.move is not None
-            self._arrivals[partition_id] = _Arrival(holding.move, state.clock.now(), tokens=tokens)
+        for holding in state.ownership:
+            if holding.state is State.CONFIRMED:
+                assert holding.move is not None
+                arrival = _Arrival(holding.move, state.clock.now())
+                self._arrivals[holding.partition.partition_id] = arrival
 
     def prepare(
         self, request: pb.PrepareMoveRequest, answer: Answer[pb.PrepareMoveResponse]
@@ -139,7 +138,6 @@ class MoveTarget:
             covers_since = state.clock.now()
             if arrival.all_remembered and len(last) == len(request.remembered):
                 covers_since -= request.memory_covers_ms / 1000
-            tokens = TokenMemory(covers_since, [*arrival.remembered, *last])
             confirmed = holding.become_confirmed(state.tokens.stamp(covers_since))
             put_holding(batch, confirmed)
             progress = Progress(request.last_version, digest.count, digest.data_bytes)
@@ -147,7 +145,8 @@ class MoveTarget:
 
             def apply() -> None:
                 state.ownership.install([confirmed])
-                arrival.tokens, arrival.remembered = tokens, []
+                state.tokens.arrived([*arrival.remembered, *last])
+                arrival.remembered = []
                 crashpoints.crashpoint("storage.move.confirmed")
                 answer.ok(pb.ConfirmMoveResponse())
 
@@ -172,8 +171,6 @@ class MoveTarget:
             if not _is_of(holding, request):
                 raise _foreign(request)
             serving = holding.become_serving()
-            tokens = self._arrivals[request.partition_id].tokens
-            assert tokens is not None
             progress = load_progress(state.engine, request.partition_id)
             batch = Batch()
             put_holding(batch, serving)
@@ -181,7 +178,7 @@ class MoveTarget:
             def apply() -> None:
                 state.ownership.install([serving])
                 del self._arrivals[request.partition_id]
-                state.open_shard(serving, progress, tokens)
+                state.open_shard(serving, progress)
                 crashpoints.crashpoint("storage.move.activated")
                 answer.ok(response)
 
@@ -255,6 +252,7 @@ class MoveTarget:
         def apply() -> None:
             state.tables.setdefault(table_id, request.table)
             state.ownership.install([incoming, *restored], removed)
+            state.tokens.drop(partition)
             for stale_id in stale_ids:
                 self._arrivals.pop(stale_id, None)
             self._arrivals[partition_id] = _Arrival(move, state.clock.now())

@@ -30,7 +30,6 @@ from storage.service import OWNERSHIP_SERVICE, STORAGE_SERVICE, TRANSFER_SERVICE
 from storage.state import Log, NodeState
 from storage.suggest import SplitAdvisor
 from storage.token_log import SWEPT_PER_BEAT, TokenLog
-from storage.tokens import TokenMemory
 from storage.writes import Step, WriteQueue
 from wire.metrics import Metrics
 from wire.ports import Batch, Clock, Engine, MemdsNode, Rng, Server, Timer, Transport
@@ -72,11 +71,11 @@ class StorageNode:
             OwnershipTable(node),
             tokens,
         )
-        arrived = self._load(data_format)
+        self._load(data_format)
         if data_format != FORMAT:
             self._introduce(data_format)
         self._moves = Moves(state)
-        self._target = MoveTarget(state, arrived)
+        self._target = MoveTarget(state)
         self._counter = ItemCounter(state)
         self._heartbeat = Heartbeat(state)
         self._inventory = Inventory(state)
@@ -100,7 +99,9 @@ class StorageNode:
             "Items in them, as far as counted",
             lambda: sum(shard.items for shard in state.shards.values() if shard.counted),
         )
-        metrics.gauge("storage_tokens", "Write tokens that are remembered", lambda: len(tokens))
+        metrics.gauge(
+            "storage_tokens", "Write tokens that are remembered", lambda: len(tokens.memory)
+        )
 
     def start(self) -> None:
         self._started = True
@@ -145,27 +146,27 @@ class StorageNode:
 
     # --- Parts ---------------------------------------------------------------------------------
 
-    def _load(self, data_format: int) -> dict[int, TokenMemory]:
-        """Serves what was served. Returns the memories of what has arrived and waits for that."""
+    def _load(self, data_format: int) -> None:
+        """Serves what was served."""
         state = self.state
         state.tables.update((table.table_id, table) for table in load_tables(state.engine))
         holdings = load_holdings(state.engine)
         state.ownership.install(holdings)
         complete = data_format == 0 or data_format >= TOKENS_FORMAT
-        memories = state.tokens.load(state.engine, holdings, complete)
+        state.tokens.load(state.engine, holdings, complete)
         for holding in holdings:
             if holding.state in (State.SERVING, State.HANDOVER):
                 partition_id = holding.partition.partition_id
                 progress = load_progress(state.engine, partition_id)
-                state.open_shard(holding, progress, memories.pop(partition_id))
-        return memories
+                state.open_shard(holding, state.tokens.progress(partition_id, progress))
+        state.tokens.resume(state.shards.values())
 
     def _introduce(self, data_format: int) -> None:
         """Marks data as this node's, and as written by this build."""
         config = self.state.config
         batch = Batch()
         put_node(batch, config.node_id, config.cluster)
-        if data_format:
+        if 0 < data_format < TOKENS_FORMAT:
             self.state.tokens.write_beginning(batch)
 
         def refused(error: KeyplaneError) -> None:
@@ -193,8 +194,8 @@ class StorageNode:
 
         def plan() -> Step:
             batch = Batch()
-            swept = tokens.write(batch, (), SWEPT_PER_BEAT)
-            return Step(batch, lambda: tokens.swept(swept), sync=False)
+            logged = tokens.write(batch, (), sweep=SWEPT_PER_BEAT)
+            return Step(batch, lambda: tokens.written(logged), sync=False)
 
         if tokens.idle_sweep:
             self.state.queue.change(plan, lambda _: None)

@@ -40,7 +40,7 @@ def get(engine: Engine, shard: Shard, key: ItemKey) -> bytes:
     """A serialized `ExecuteResponse`, put together from bytes since every read makes one."""
     key_hash = key.hash
     shard.heat.read(key_hash)
-    value = engine.get(item_key(shard.partition.table_id, key_hash, key.encoded))
+    value = engine.get(item_key(shard.table_id, key_hash, key.encoded))
     if value is None:
         return _NOTHING
     version = read_version(value)
@@ -72,7 +72,7 @@ def batch_get(engine: Engine, shard: Shard, op: pb.BatchGetOp) -> pb.ExecuteResp
 
 def query(engine: Engine, shard: Shard, op: pb.QueryOp) -> pb.ExecuteResponse:
     shard.heat.read(op.hash)
-    table_id = shard.partition.table_id
+    table_id = shard.table_id
     low = item_key(table_id, op.hash, getattr(op, "from"))
     high = item_key(table_id, op.hash, op.to)
     entries = engine.scan(low, high, op.backward) if low < high else iter(())
@@ -81,20 +81,18 @@ def query(engine: Engine, shard: Shard, op: pb.QueryOp) -> pb.ExecuteResponse:
 
 def scan(engine: Engine, shard: Shard, op: pb.ScanOp) -> pb.ExecuteResponse:
     """From the position on, within the partition: a position outside it is moved to its edge."""
-    partition = shard.partition
-    shard.heat.read(min(max(op.position.hash, partition.start), partition.end - 1))
-    low, high = item_range(
-        partition.table_id, partition.start, min(partition.end, end_from_wire(op.end))
-    )
+    table_id = shard.table_id
+    shard.heat.read(min(max(op.position.hash, shard.start), shard.end - 1))
+    low, high = item_range(table_id, shard.start, min(shard.end, end_from_wire(op.end)))
     if op.HasField("position"):
-        position = item_key(partition.table_id, op.position.hash, op.position.encoded)
+        position = item_key(table_id, op.position.hash, op.position.encoded)
         low = max(low, position + b"\x00" if op.exclusive else position)
     entries = engine.scan(low, high) if low < high else iter(())
     return pb.ExecuteResponse(page=_page(entries, op.limit, op.max_bytes))
 
 
 def _look_up(engine: Engine, shard: Shard, key: pb.ItemKey) -> pb.GetResult:
-    value = engine.get(item_key(shard.partition.table_id, key.hash, key.encoded))
+    value = engine.get(item_key(shard.table_id, key.hash, key.encoded))
     if value is None:
         return pb.GetResult()
     return pb.GetResult(found=True, item=item_of(value), version=read_version(value))
@@ -135,9 +133,9 @@ def check_key(shard: Shard, key: ItemKey | pb.ItemKey) -> None:
 
 def check_hash(shard: Shard, key_hash: int) -> None:
     """Raises KeyplaneError(MALFORMED_REQUEST) for a hash outside the partition."""
-    if not shard.partition.covers(key_hash):
+    if not shard.start <= key_hash < shard.end:
         raise KeyplaneError(
             Reason.MALFORMED_REQUEST,
-            f"key hash {key_hash:#018x} is not in partition {shard.partition.partition_id}:"
+            f"key hash {key_hash:#018x} is not in partition {shard.partition_id}:"
             " hash the key with its table's seed and look the partition up again",
         )

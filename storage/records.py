@@ -1,7 +1,8 @@
 """Node records: what a node must know again after a restart, and how it is written down.
 
 Records are protobuf messages, small and always written synced. The one exception is a partition's
-progress, which goes into every batch of writes and is therefore packed by hand.
+progress, which is written often and is therefore packed by hand. What is here of it may be older
+than what the log of write tokens says (see `storage.token_log`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from storage.ownership import Holding, Move, NodeRef, State
 from wire.ports import Batch, Engine
 
 # Of everything in a data directory. A build refuses directories with a higher number.
-FORMAT = 2
+FORMAT = 3
 # Since this one every write leaves its token. Builds before it must not go on with the data: they
 # would leave a gap that nobody knew of.
 TOKENS_FORMAT = 2
@@ -61,10 +62,6 @@ class Progress:
     counted: bool = True
 
 
-def encode_progress(version: int, items: int, data_bytes: int, counted: bool) -> bytes:
-    return _PROGRESS.pack(version, items, data_bytes, counted)
-
-
 def put_holding(batch: Batch, holding: Holding) -> None:
     key = partition_key(holding.partition.partition_id)
     batch.writes[key] = _holding_to_proto(holding).SerializeToString(deterministic=True)
@@ -76,7 +73,7 @@ def delete_holding(batch: Batch, partition_id: int) -> None:
 
 
 def put_progress(batch: Batch, partition_id: int, progress: Progress) -> None:
-    batch.writes[progress_key(partition_id)] = encode_progress(
+    batch.writes[progress_key(partition_id)] = _PROGRESS.pack(
         progress.version, progress.items, progress.data_bytes, progress.counted
     )
 

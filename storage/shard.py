@@ -12,7 +12,6 @@ from storage.gate import Gate
 from storage.heat import Heat
 from storage.layout import item_range
 from storage.records import Progress
-from storage.tokens import TokenMemory
 
 
 @mypyc_attr(acyclic=True)
@@ -49,25 +48,38 @@ class Shard:
     gate: closed while the partition is fenced. tail: kept while a move is sending.
     handed_over: past a move's point of no return, when even reads must wait.
     retired: the partition is no longer served here, whatever a request that waited may think.
+    remembers_since: what was done to its items after that moment of this process's clock is in the
+        node's memory of writes, but for what that has forgotten.
     synced: a write must survive power loss before it is acknowledged.
+    unsettled: its progress is in the node's log, not under its own key.
+    partition_id, epoch, table_id, start, end: of the partition, near at hand for every request.
     """
 
     partition: Partition
     table: catalog.Table
-    tokens: TokenMemory
     heat: Heat
     version: int = 0
     items: int = 0
     data_bytes: int = 0
     counted: bool = True
+    remembers_since: float = float("-inf")
     moving: bool = False
     gate: Gate | None = None
     tail: Tail | None = None
     handed_over: bool = False
     retired: bool = False
+    unsettled: bool = False
     synced: bool = field(init=False)
+    partition_id: int = field(init=False)
+    epoch: int = field(init=False)
+    table_id: int = field(init=False)
+    start: int = field(init=False)
+    end: int = field(init=False)
 
     def __post_init__(self) -> None:
+        partition = self.partition
+        self.partition_id, self.epoch = partition.partition_id, partition.epoch
+        self.table_id, self.start, self.end = partition.table_id, partition.start, partition.end
         self.take(self.table)
 
     def take(self, table: catalog.Table) -> None:
@@ -75,11 +87,24 @@ class Shard:
         self.table = table
         self.synced = table.durability == catalog.DURABILITY_POWER
 
-    @property
-    def progress(self) -> Progress:
-        return Progress(self.version, self.items, self.data_bytes, self.counted)
+    def after(self, growth: Growth | None) -> Progress:
+        """How far it has come with a batch that is about to be committed."""
+        items, data_bytes = self.items, self.data_bytes
+        if growth is not None:
+            items, data_bytes = items + growth.items, data_bytes + growth.data_bytes
+        return Progress(self.version, items, data_bytes, self.counted)
 
     def item_range(self) -> tuple[bytes, bytes]:
         """Half-open range of the partition's engine keys."""
-        partition = self.partition
-        return item_range(partition.table_id, partition.start, partition.end)
+        return item_range(self.table_id, self.start, self.end)
+
+
+class Growth:
+    """Items and bytes by which a shard grows with a batch."""
+
+    __slots__ = ("data_bytes", "items", "shard")
+
+    def __init__(self, shard: Shard) -> None:
+        self.shard = shard
+        self.items = 0
+        self.data_bytes = 0

@@ -1,15 +1,16 @@
-"""What a partition remembers of recent writes, so that a retry is not done twice.
+"""What a node remembers of recent writes, so that a retry is not done twice.
 
 It knows since when it is complete: of anything tried after that moment and not in it nothing was
 done. A retry that was first tried before that moment can be neither recognized nor ruled out. How
-far back memories reach, and how they outlive the process, is the business of `storage.token_log`.
+far back the memory reaches, and how it outlives the process, is the business of
+`storage.token_log`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from heapq import merge as merge_sorted
+from collections.abc import Iterable
+from typing import Final
 
 from mypy_extensions import mypyc_attr
 
@@ -17,6 +18,17 @@ from mypy_extensions import mypyc_attr
 # be this much younger than the memory before its absence proves anything: longer than any message
 # is on its way whose caller still waits (the SDK gives a router 2.5 s).
 COVER_MARGIN_S = 5.0
+
+# Results that are looked at in one go by who wants all: a few milliseconds of work at either end of
+# a move.
+PART: Final = 2_000
+
+
+def covers(covers_since: float, age_s: float, now: float) -> bool:
+    """Whether a write first tried `age_s` ago would be remembered if it had been done, where what
+    was done after `covers_since` is.
+    """
+    return now - age_s - COVER_MARGIN_S > covers_since
 
 
 @mypyc_attr(acyclic=True)
@@ -58,82 +70,157 @@ class Remembered:
 
 
 class TokenMemory:
-    """Results, by the names of their tokens; iterating gives them oldest first."""
+    """Results of a node's writes, by the names of their tokens, whichever partition they belong to:
+    so splits and merges have nothing to hand over.
 
-    __slots__ = ("_by_name", "_covers_since", "_order")
+    What has been forgotten is the oldest, so one moment says how far back the memory reaches. That
+    of a partition may begin later (see `Shard.remembers_since`).
+    """
 
-    def __init__(self, covers_since: float, results: Iterable[Remembered] = ()) -> None:
-        """results: oldest first."""
-        self._covers_since = covers_since
+    __slots__ = ("_arrived", "_by_name", "_forgotten_until", "_own")
+
+    def __init__(self) -> None:
         self._by_name: dict[bytes, Remembered] = {}
-        # By age; one whose name was given another result since is passed over. A dictionary keeps
-        # its order too, but finds its first entry ever more slowly the more were taken out.
-        self._order: deque[Remembered] = deque()
-        for result in results:
-            self.remember(result)
+        # One whose name was given another result since is passed over.
+        self._own = _Line()
+        self._arrived = _Line()
+        self._forgotten_until = float("-inf")
 
     def __len__(self) -> int:
         return len(self._by_name)
 
-    def __iter__(self) -> Iterator[Remembered]:
-        by_name = self._by_name
-        return iter([result for result in self._order if by_name[result.name] is result])
+    @property
+    def forgotten_until(self) -> float:
+        """Everything done until then may be forgotten."""
+        return self._forgotten_until
 
     @property
-    def covers_since(self) -> float:
-        return self._covers_since
+    def newest(self) -> float:
+        """None that is remembered from now on, but for those that arrive, was done before that."""
+        return self._own.newest
 
     def find(self, name: bytes) -> Remembered | None:
         return self._by_name.get(name)
 
-    def covers(self, age_s: float, now: float) -> bool:
-        """Whether a write first tried `age_s` ago would be in here if it had been done."""
-        return now - age_s - COVER_MARGIN_S > self._covers_since
+    def knows(self, result: Remembered) -> bool:
+        """Whether it is the last word on its token, and not forgotten."""
+        return self._by_name.get(result.name) is result
 
     def remember(self, result: Remembered) -> None:
-        """Results come in the order of their times."""
+        """Of this node. Results come in the order of their times."""
         self._by_name[result.name] = result
-        self._order.append(result)
+        self._own.append(result)
 
-    def forget(self, until: float) -> int:
-        """Drops what was done until then; returns how much that was."""
-        self._covers_since = max(self._covers_since, until)
-        order, by_name = self._order, self._by_name
-        before = len(by_name)
-        while order and order[0].done_at <= until:
-            result = order.popleft()
-            if by_name[result.name] is result:
-                del by_name[result.name]
-        return before - len(by_name)
+    def take(self, results: Iterable[Remembered]) -> None:
+        """Of a partition that arrives, in any order; what was here of it has been dropped."""
+        fresh = list(results)
+        if not fresh:
+            return
+        for result in fresh:
+            self._by_name[result.name] = result
+        fresh += [result for part in self._arrived.parts() for result in part]
+        self._arrived = _Line()
+        for result in sorted(fresh, key=_done_at):
+            if self.knows(result):
+                self._arrived.append(result)
 
-    @property
-    def oldest(self) -> float:
-        """When the oldest of them was done. There must be one."""
-        # The first may be one whose name was given another result since.
-        while self._by_name[self._order[0].name] is not self._order[0]:
-            self._order.popleft()
-        return self._order[0].done_at
+    def drop(self, low: bytes, high: bytes) -> None:
+        """What is here of a half-open range of names does not count any more."""
+        for name in [name for name in self._by_name if low <= name < high]:
+            del self._by_name[name]
 
-    def within(self, low: bytes, high: bytes) -> TokenMemory:
-        """The part of a half-open range of names, for a child of a split."""
-        inside = [result for result in self if low <= result.name < high]
-        return TokenMemory(self._covers_since, inside)
+    def forget(self, until: float) -> None:
+        """What was done until then."""
+        self._forgotten_until = max(self._forgotten_until, until)
+        for line in (self._own, self._arrived):
+            oldest = line.oldest
+            while oldest is not None and oldest.done_at <= until:
+                self._shift(line, oldest)
+                oldest = line.oldest
 
-    def union(self, other: TokenMemory) -> TokenMemory:
-        """For a merge: complete only since both were."""
-        return TokenMemory(
-            max(self._covers_since, other._covers_since),
-            merge_sorted(self, other, key=lambda result: result.done_at),
-        )
+    def shed(self, most: int) -> None:
+        """Forgets the oldest until there are no more than `most`, and what was done in the same
+        moment as the last of these.
+        """
+        until = self._forgotten_until
+        while len(self._by_name) > most:
+            line, oldest = self._own, self._own.oldest
+            arrived = self._arrived.oldest
+            if oldest is None or (arrived is not None and arrived.done_at < oldest.done_at):
+                line, oldest = self._arrived, arrived
+            assert oldest is not None
+            self._shift(line, oldest)
+            until = max(until, oldest.done_at)
+        if until > self._forgotten_until:
+            self.forget(until)
+
+    def parts(self) -> list[list[Remembered]]:
+        """All of them in parts of up to PART, and with them some that are not known any more. Those
+        of this node oldest first, and so those that have arrived.
+        """
+        return [*self._arrived.parts(), *self._own.parts()]
 
     def since(self, when: float) -> list[Remembered]:
-        """What was done at `when` or later, oldest first."""
-        by_name = self._by_name
+        """What was done on this node at `when` or later, oldest first."""
         found = []
-        for result in reversed(self._order):
-            if result.done_at < when:
+        for part in reversed(self._own.parts()):
+            if part[-1].done_at < when:
                 break
-            if by_name[result.name] is result:
-                found.append(result)
+            for result in reversed(part):
+                if result.done_at < when:
+                    break
+                if self.knows(result):
+                    found.append(result)
         found.reverse()
         return found
+
+    def _shift(self, line: _Line, oldest: Remembered) -> None:
+        line.shift()
+        if self.knows(oldest):
+            del self._by_name[oldest.name]
+
+
+class _Line:
+    """Results, oldest first. A dictionary keeps its order too, but finds its first entry ever more
+    slowly the more were taken out.
+    """
+
+    __slots__ = ("_first", "_parts")
+
+    def __init__(self) -> None:
+        # None of them is empty; all but the last are full.
+        self._parts: deque[list[Remembered]] = deque()
+        # So many of the first part are gone.
+        self._first = 0
+
+    @property
+    def oldest(self) -> Remembered | None:
+        return self._parts[0][self._first] if self._parts else None
+
+    @property
+    def newest(self) -> float:
+        """When the last of them was done."""
+        return self._parts[-1][-1].done_at if self._parts else float("-inf")
+
+    def append(self, result: Remembered) -> None:
+        parts = self._parts
+        if not parts or len(parts[-1]) == PART:
+            parts.append([])
+        parts[-1].append(result)
+
+    def shift(self) -> None:
+        """Takes the oldest out."""
+        self._first += 1
+        if self._first == len(self._parts[0]):
+            self._parts.popleft()
+            self._first = 0
+
+    def parts(self) -> list[list[Remembered]]:
+        if not self._parts:
+            return []
+        first, *rest = self._parts
+        return [first[self._first :], *rest]
+
+
+def _done_at(result: Remembered) -> float:
+    return result.done_at

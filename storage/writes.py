@@ -255,8 +255,8 @@ class WriteQueue:
         name = b""
         if token:
             name = token_name(key, token)
-            remembered = group.recall(shard, name)
-            before = recall(operation, current, remembered, shard.tokens, write.arrived_at)
+            covers_since = self._tokens.covers_since(shard)
+            before = recall(operation, current, group.recall(name), covers_since, write.arrived_at)
             if before is not None:
                 return result_of(before.version, before.existed)
         # A refusal must outlive whatever a late copy of it may find.
@@ -265,14 +265,13 @@ class WriteQueue:
             outcome = carry_out(operation, found_version, shard.version + 1)
         except KeyplaneError:
             if token:
-                group.remember(shard, Remembered(name, group.now, 0, False, refused=True))
+                group.remember(Remembered(name, group.now, 0, False, refused=True))
             raise
         if outcome.changed:
             shard.version += 1
             group.change(shard, key, current, outcome.value)
         if token:
-            done = Remembered(name, group.now, outcome.version, outcome.existed)
-            group.remember(shard, done)
+            group.remember(Remembered(name, group.now, outcome.version, outcome.existed))
         return result_of(outcome.version, outcome.existed)
 
     # --- Commits -------------------------------------------------------------------------------

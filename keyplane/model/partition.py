@@ -9,7 +9,8 @@ from keyplane.catalog.v1 import catalog_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
 
 # Key hashes are unsigned 64-bit integers: the keyspace is [0, KEYSPACE_END).
-KEYSPACE_END = 1 << 64
+KEYSPACE_BITS = 64
+KEYSPACE_END = 1 << KEYSPACE_BITS
 
 # On the wire an end of 2**64 does not fit its field and is written as 0.
 _END_ON_WIRE = 0

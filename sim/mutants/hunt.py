@@ -84,14 +84,18 @@ def hunt_all(
     workers: int = 0,
     on_progress: Callable[[Kill | Survivor], None] | None = None,
 ) -> list[Kill | Survivor]:
-    """Hunts mutants, all if none is named, several at a time. Raises KeyError on an unknown name.
+    """Hunts mutants, all if none is named, several at a time.
+
+    Raises, before any is hunted, KeyError on an unknown name, and ValueError on one that does not
+    fit the code any more.
 
     workers: processes; 0: as many as there are processors. on_progress: told of each as it ends,
     by default on stderr.
     """
     chosen = list(dict.fromkeys(names)) or list(MUTANTS)
     for name in chosen:
-        MUTANTS[name]
+        with MUTANTS[name].apply():
+            pass
     tell = on_progress or _tell_people
     workers = min(workers or len(os.sched_getaffinity(0)), len(chosen))
     found: dict[str, Kill | Survivor] = {}

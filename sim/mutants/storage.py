@@ -11,6 +11,7 @@ from storage.executor import Executor
 from storage.gate import Gate
 from storage.group import Group
 from storage.heartbeat import Heartbeat
+from storage.token_log import TokenLog
 from storage.writes import WriteQueue
 
 WRITES: tuple[Mutant, ...] = (
@@ -21,7 +22,7 @@ WRITES: tuple[Mutant, ...] = (
         (
             Edit(
                 Executor._execute,
-                "if shard is None or shard.partition.epoch != message.epoch:",
+                "if shard is None or shard.epoch != message.epoch:",
                 "if shard is None:",
             ),
         ),
@@ -70,9 +71,9 @@ WRITES: tuple[Mutant, ...] = (
         ("I2",),
         (
             Edit(
-                Group.close,
-                "shard.version,",
-                "0,",
+                TokenLog.write,
+                "shard.partition_id, shard.version,",
+                "shard.partition_id, 0,",
             ),
         ),
     ),
@@ -248,7 +249,7 @@ TOKENS: tuple[Mutant, ...] = (
         (
             Edit(
                 Group.learn,
-                "self.memories[index].remember(result)",
+                "self.tokens.learn(self.results)",
                 "pass",
             ),
         ),
@@ -260,32 +261,34 @@ TOKENS: tuple[Mutant, ...] = (
         (
             Edit(
                 WriteQueue._evaluate_one,
-                "group.remember(shard, Remembered(name, group.now, 0, False, refused=True))",
+                "group.remember(Remembered(name, group.now, 0, False, refused=True))",
                 "pass",
             ),
         ),
     ),
     Mutant(
         "split-forgets-tokens",
-        "The children of a split start with the empty memory of a new partition.",
+        "The children of a split are taken for arrivals, and what is remembered of them dropped.",
         ("I2",),
         (
             Edit(
                 Changes._replace,
-                "tokens.within(*names)",
-                "tokens.within(*names) if len(parents) > 1 else state.empty_memory()",
+                "state.open_shard(holding, progress)",
+                "state.open_shard(holding, progress),"
+                " len(parents) > 1 or state.tokens.drop(holding.partition)",
             ),
         ),
     ),
     Mutant(
         "merge-forgets-tokens",
-        "A merged partition remembers the tokens of its left part only.",
+        "The result of a merge is taken for an arrival, and what is remembered of it dropped.",
         ("I2",),
         (
             Edit(
                 Changes._replace,
-                "for parent in parents))",
-                "for parent in parents[:1]))",
+                "state.open_shard(holding, progress)",
+                "state.open_shard(holding, progress),"
+                " len(parents) == 1 or state.tokens.drop(holding.partition)",
             ),
         ),
     ),
@@ -294,6 +297,18 @@ TOKENS: tuple[Mutant, ...] = (
         "Tokens are remembered in memory only, and the memory is thought complete after a restart.",
         ("I2",),
         (Edit(Group.close, "self.results", "()"),),
+    ),
+    Mutant(
+        "progress-in-the-log-is-overlooked",
+        "A node that starts goes by what is under the partitions' own keys, however old it is.",
+        ("I2",),
+        (Edit(TokenLog.progress, "found[1].version > own.version", "False"),),
+    ),
+    Mutant(
+        "progress-goes-with-its-record",
+        "A record of the log is deleted with what only it says of how far a partition has come.",
+        ("I2",),
+        (Edit(TokenLog._settle, "if not shard.retired:", "if False:"),),
     ),
 )
 

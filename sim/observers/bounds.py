@@ -31,10 +31,8 @@ class Bounds(Observer):
             if not self.world.has_booted(name):
                 continue
             self._check_queues(name)
-            remembered = sum(len(shard.tokens) for shard in member.node.state.shards.values())
-            # A memory gives up what is beyond its share with its next write, not before.
-            bound = 2 * self.world.topology.writes.tokens_max
-            self._check(name, "remembered tokens", remembered, bound)
+            bound = self.world.topology.writes.tokens_max
+            self._check(name, "remembered tokens", len(member.node.state.tokens.memory), bound)
         if self.world.has_booted(METADATA) and self.world.metadata.core.ready:
             catalog = self.world.metadata.core.catalog
             config = self.world.topology.metadata

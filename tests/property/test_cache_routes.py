@@ -198,6 +198,9 @@ class RouteTableMachine(RuleBasedStateMachine):
     @invariant()
     def highest_claim_wins(self) -> None:
         assert known(self.routes) == self.model.cells
+        for inside in (0, CELL - 1, 0):
+            hashes = [cell * CELL + inside for cell in range(GRID)]
+            assert list(map(self.routes.partition_of, hashes)) == self.model.cells
 
     @invariant()
     def walking_agrees_with_looking_up(self) -> None:

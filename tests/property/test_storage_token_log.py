@@ -16,7 +16,7 @@ from storage.memory import MemoryEngine
 from storage.ownership import Holding
 from storage.stored import join_token
 from storage.token_log import SWEPT_PER_BATCH, SWEPT_PER_BEAT, TokenLog
-from storage.tokens import COVER_MARGIN_S, Remembered, TokenMemory
+from storage.tokens import COVER_MARGIN_S, Remembered, covers
 from wire.memory import VirtualClock
 from wire.ports import Batch, EngineError
 
@@ -38,15 +38,21 @@ class _Process:
         self.clock.run_for(started)
         engine.use(self.clock)
         self.log = TokenLog(CONFIG, self.clock)
-        self.memories = self.log.load(engine, holdings, complete=True)
+        self.log.load(engine, holdings, complete=True)
+        self.holdings = list(holdings)
         # Names of the tokens that are on disk.
-        self.read = {where: _names(memory) for where, memory in self.memories.items()}
-        for memory in self.memories.values():
-            self.log.adopt(memory)
+        unbounded = TokenLog(replace(CONFIG, tokens_max=1_000_000), self.clock)
+        unbounded.load(engine, holdings, complete=True)
+        self.read = {result.name for result in known(unbounded)}
+
+    def covers_since(self, where: int) -> float:
+        began = self.log.time(self.holdings[where].remembers_since)
+        return max(began, self.log.memory.forgotten_until)
 
 
-def _names(memory: TokenMemory) -> set[bytes]:
-    return {result.name for result in memory}
+def known(log: TokenLog) -> list[Remembered]:
+    held = [result for part in log.memory.parts() for result in part]
+    return [result for result in held if log.memory.knows(result)]
 
 
 class TokenLogMachine(RuleBasedStateMachine):
@@ -76,6 +82,14 @@ class TokenLogMachine(RuleBasedStateMachine):
         self.engine.fail_with = None
         return ended == [None]
 
+    def _result(self, where: int, done_at: float) -> Remembered:
+        """Of a new token."""
+        self.sequence += 1
+        partition = PARTITIONS[where]
+        key = item_key(TABLE_ID, self.rng.randrange(partition.start, partition.end), b"k")
+        name = token_name(key, join_token(bytes(16), self.sequence))
+        return Remembered(name, done_at, self.sequence, True, self.rng.random() < 0.2)
+
     @rule(count=st.integers(1, 4), sync=st.booleans(), fails=st.sampled_from([False] * 5 + [True]))
     def write(self, count: int, sync: bool, fails: bool) -> None:
         """One group commit, and what WriteQueue does after it."""
@@ -83,24 +97,18 @@ class TokenLogMachine(RuleBasedStateMachine):
         results = []
         owners = []
         for _ in range(count):
-            self.sequence += 1
             where = self.rng.randrange(len(PARTITIONS))
-            partition = PARTITIONS[where]
-            key = item_key(TABLE_ID, self.rng.randrange(partition.start, partition.end), b"k")
-            name = token_name(key, join_token(bytes(16), self.sequence))
-            refused = self.rng.random() < 0.2
-            results.append(Remembered(name, now, self.sequence, True, refused))
+            results.append(self._result(where, now))
             owners.append(where)
         batch = Batch()
-        swept = log.write(batch, results, SWEPT_PER_BATCH)
+        logged = log.write(batch, results, sweep=SWEPT_PER_BATCH)
         if not self._commit(batch, sync, fails):
             return
         for where, result in zip(owners, results, strict=True):
-            self.process.memories[where].remember(result)
             self.done[result.name] = where, self.now
             self.results[result.name] = result
-        log.remembered(len(results))
-        log.swept(swept)
+        log.learn(results)
+        log.written(logged)
 
     @rule(seconds=st.floats(0, 20))
     def time_passes(self, seconds: float) -> None:
@@ -113,13 +121,15 @@ class TokenLogMachine(RuleBasedStateMachine):
         log.forget_old()
         if log.idle_sweep:
             batch = Batch()
-            swept = log.write(batch, (), SWEPT_PER_BEAT)
+            logged = log.write(batch, (), sweep=SWEPT_PER_BEAT)
             if self._commit(batch):
-                log.swept(swept)
+                log.written(logged)
 
-    @rule(where=st.integers(0, 2), covers_s=st.floats(0, 100))
-    def comes_back(self, where: int, covers_s: float) -> None:
-        """It was away, where everything was lost, or nothing ever done, `covers_s` ago."""
+    @rule(where=st.integers(0, 2), covers_s=st.floats(0, 100), count=st.integers(0, 6))
+    def comes_back(self, where: int, covers_s: float, count: int) -> None:
+        """It was away, where all that was done before was lost, or nothing ever done, `covers_s`
+        ago; since then so many writes, the tokens of which come along.
+        """
         log, now = self.process.log, self.process.clock.now()
         partition = PARTITIONS[where]
         holding = replace(self.holdings[where], remembers_since=log.stamp(now - covers_s))
@@ -127,20 +137,27 @@ class TokenLogMachine(RuleBasedStateMachine):
         log.write_arrival(batch, partition)
         if not self._commit(batch, sync=True):
             return
-        self.holdings[where] = holding
+        log.drop(partition)
         self.done = {name: did for name, did in self.done.items() if did[0] != where}
-        log.release(self.process.memories[where])
-        self.process.memories[where] = TokenMemory(now - covers_s)
-        log.adopt(self.process.memories[where])
+        ages = [self.rng.uniform(0, covers_s) for _ in range(count)]
+        arrived = [self._result(where, now - age_s) for age_s in ages]
+        batch = Batch()
+        log.write(batch, arrived)
+        if not self._commit(batch, sync=True):
+            return
+        self.holdings[where] = self.process.holdings[where] = holding
+        log.arrived(arrived)
+        for result, age_s in zip(arrived, ages, strict=True):
+            self.done[result.name] = where, self.now - age_s
+            self.results[result.name] = result
 
     @rule(down_s=st.floats(0, 100), clock=st.floats(0, 1000))
     def restart(self, down_s: float, clock: float) -> None:
-        before = [_names(self.process.memories[where]) for where in range(3)]
+        before = {result.name for result in known(self.process.log)}
         self.engine.crash()
         self.now += down_s
         self.process = _Process(self.engine, self.holdings, clock)
-        for where in range(3):
-            assert before[where] <= self.process.read[where], "what was known is known"
+        assert before <= self.process.read, "what was known is known"
 
     @rule(down_s=st.floats(0, 100))
     def power_loss(self, down_s: float) -> None:
@@ -148,19 +165,17 @@ class TokenLogMachine(RuleBasedStateMachine):
         self.engine.power_loss()
         self.now += down_s
         self.process = _Process(self.engine, self.holdings, 0.0)
-        survived = set().union(*map(_names, self.process.memories.values()))
-        self.done = {name: did for name, did in self.done.items() if name in survived}
+        self.done = {name: did for name, did in self.done.items() if name in self.process.read}
 
     @invariant()
     def what_was_done_is_known_or_not_claimed(self) -> None:
         """Whoever asks, with a right age: an unknown token was not done, or is not covered."""
         now = self.process.clock.now()
         for name, (where, done_at) in self.done.items():
-            memory = self.process.memories[where]
-            found = memory.find(name)
+            found = self.process.log.memory.find(name)
             if found is None:
                 age_s = self.now - done_at - COVER_MARGIN_S + ROUNDING_S
-                assert not memory.covers(age_s, now)
+                assert not covers(self.process.covers_since(where), age_s, now)
             else:
                 result = self.results[name]
                 assert found == Remembered(
@@ -169,16 +184,15 @@ class TokenLogMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_bound_holds(self) -> None:
-        assert len(self.process.log) <= CONFIG.tokens_max
+        assert len(self.process.log.memory) <= CONFIG.tokens_max
 
     @invariant()
     def nobody_is_thought_older_than_he_is(self) -> None:
         now = self.process.clock.now()
-        for memory in self.process.memories.values():
-            for result in memory:
-                if result.name in self.done:
-                    age_s = self.now - self.done[result.name][1]
-                    assert now - result.done_at <= age_s + ROUNDING_S
+        for result in known(self.process.log):
+            if result.name in self.done:
+                age_s = self.now - self.done[result.name][1]
+                assert now - result.done_at <= age_s + ROUNDING_S
 
 
 TestTokenLog = TokenLogMachine.TestCase

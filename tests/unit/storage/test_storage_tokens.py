@@ -19,7 +19,7 @@ from storage.move_tokens import from_wire
 from storage.records import put_node
 from storage.request import read_write
 from storage.token_log import TokenLog
-from storage.tokens import COVER_MARGIN_S, Remembered, TokenMemory
+from storage.tokens import COVER_MARGIN_S, PART, Remembered, TokenMemory, covers
 from wire.memory import VirtualClock
 from wire.ports import Batch, EngineError
 
@@ -298,7 +298,7 @@ def test_time_that_a_node_is_down_only_makes_it_remember_longer(world: StorageWo
         assert world.put("s1", (1, 1), "alice", "a", token=token(1)) == first
         assert world.get("s1", (1, 1), "alice") == "b"
     world.run_for(config.token_age_s + 3)
-    assert len(world.node("s1").state.tokens) == 0
+    assert len(world.node("s1").state.tokens.memory) == 0
 
 
 def make_old(world: StorageWorld, engine: MemoryEngine) -> None:
@@ -337,11 +337,11 @@ def test_time_that_a_retry_waits_at_the_node_does_not_make_it_younger(world: Sto
     """Its age is of when it came, so that is what the memory has to reach back from."""
     op = pb.WriteOp(key=item_key("alice"), delete=True, token=token(1, attempt=1, age_ms=3000))
     write = read_write(op)
-    memory = TokenMemory(100.0)
-    came = 100.0 + 3.0 + COVER_MARGIN_S
-    assert recall(write, None, None, memory, came + 0.1) is None
+    covers_since = 100.0
+    came = covers_since + 3.0 + COVER_MARGIN_S
+    assert recall(write, None, None, covers_since, came + 0.1) is None
     for arrived_at in (came - 0.1, came - 2.0):
-        error = reason_of(lambda at=arrived_at: recall(write, None, None, memory, at))
+        error = reason_of(lambda at=arrived_at: recall(write, None, None, covers_since, at))
         assert error.reason is Reason.RETRY_NOT_COVERED
 
 
@@ -367,36 +367,111 @@ def test_a_retry_that_waited_at_a_fence_is_judged_by_when_it_came() -> None:
     assert error.reason is Reason.RETRY_NOT_COVERED
 
 
+def results(*times: float, first: int = 0) -> list[Remembered]:
+    return [
+        Remembered(bytes([first + number]), time, 1, False) for number, time in enumerate(times)
+    ]
+
+
+def filled(found: list[Remembered]) -> TokenMemory:
+    memory = TokenMemory()
+    for result in found:
+        memory.remember(result)
+    return memory
+
+
+def known(memory: TokenMemory) -> list[float]:
+    """When what it knows was done."""
+    held = [result for part in memory.parts() for result in part]
+    return sorted(result.done_at for result in held if memory.knows(result))
+
+
 def test_coverage_ends_at_the_youngest_forgotten_write() -> None:
-    memory = TokenMemory(0.0)
-    for second in range(10, 14):
-        memory.remember(Remembered(bytes([second]), float(second), second, False))
+    memory = filled(results(10, 11, 12, 13))
     memory.forget(11.0)
-    assert [result.name for result in memory] == [b"\x0c", b"\x0d"]
-    assert memory.covers_since == 11.0
+    assert known(memory) == [12, 13]
+    assert memory.forgotten_until == 11.0
     now = 20.0
-    assert memory.covers(now - 11.0 - COVER_MARGIN_S - 0.1, now)
-    assert not memory.covers(now - 11.0 - COVER_MARGIN_S + 0.1, now)
+    assert covers(11.0, now - 11.0 - COVER_MARGIN_S - 0.1, now)
+    assert not covers(11.0, now - 11.0 - COVER_MARGIN_S + 0.1, now)
 
 
-def test_partitions_forget_alike() -> None:
-    """The oldest tokens of the node go, whosever they are: a busy partition has what it needs."""
+def test_the_oldest_go_whosever_they_are_and_all_of_their_moment() -> None:
+    """Of those done here and of those that have arrived: a busy partition has what it needs."""
+    memory = filled(results(2, 4, 6, 6, 8))
+    memory.take(results(5, 1, 3, 7, first=100))
+    assert known(memory) == [1, 2, 3, 4, 5, 6, 6, 7, 8]
+    memory.shed(5)
+    assert (known(memory), memory.forgotten_until) == ([5, 6, 6, 7, 8], 4)
+    memory.shed(3)
+    assert (known(memory), memory.forgotten_until) == ([7, 8], 6)
+    memory.shed(2)
+    assert (known(memory), memory.forgotten_until) == ([7, 8], 6)
+
+
+def test_a_log_keeps_no_more_tokens_than_it_may() -> None:
     log = TokenLog(WriteConfig(tokens_max=8), VirtualClock())
-    busy, idle = TokenMemory(float("-inf")), TokenMemory(float("-inf"))
-    log.adopt(busy)
-    log.adopt(idle)
-    idle.remember(Remembered(b"i", 1.0, 1, False))
-    for number in range(2, 12):
-        busy.remember(Remembered(bytes([number]), float(number), number, False))
-        log.remembered(1)
-    assert len(log) == 8
-    assert (len(busy), len(idle)) == (8, 0)
-    assert busy.covers_since == idle.covers_since == 3.0
+    for result in results(*range(1, 12)):
+        log.learn([result])
+    log.arrived(results(0, 20, first=100))
+    assert known(log.memory) == [5, 6, 7, 8, 9, 10, 11, 20]
+    assert log.memory.forgotten_until == 4
+
+
+def test_the_last_word_on_a_token_counts() -> None:
+    memory = filled(results(1, 2))
+    again = Remembered(bytes([0]), 3.0, 7, True)
+    memory.remember(again)
+    assert (known(memory), memory.find(bytes([0]))) == ([2, 3], again)
+    memory.forget(1.0)
+    assert known(memory) == [2, 3]
+
+
+def test_what_is_dropped_does_not_count_until_it_arrives_again() -> None:
+    memory = filled(results(1, 2, 3, 4))
+    memory.take(results(9, first=1))
+    memory.drop(bytes([1]), bytes([3]))
+    assert known(memory) == [1, 4]
+    assert memory.find(bytes([1])) is None
+    memory.take(results(8, first=2))
+    assert known(memory) == [1, 4, 8]
+    memory.shed(0)
+    assert (len(memory), memory.parts()) == (0, [])
 
 
 def test_what_was_done_since_is_found_from_the_end() -> None:
-    memory = TokenMemory(1.0)
-    for number in range(2, 6):
-        memory.remember(Remembered(bytes([number]), float(number), number, False))
-    assert [result.name for result in memory.since(4.0)] == [b"\x04", b"\x05"]
-    assert memory.since(6.0) == []
+    count = 2 * PART + 10
+    memory = TokenMemory()
+    for number in range(count):
+        memory.remember(Remembered(number.to_bytes(4, "big"), float(number), number, False))
+    late = [result.version for result in memory.since(float(PART - 1))]
+    assert late == list(range(PART - 1, count))
+    assert memory.since(float(count)) == []
+    assert memory.newest == count - 1
+    memory.forget(float(PART))
+    assert sum(map(len, memory.parts())) == len(memory) == count - PART - 1
+
+
+def test_a_move_takes_along_what_is_of_its_partition_and_no_more() -> None:
+    """Of a memory of several parts, some of them with nothing of it."""
+    world = StorageWorld()
+    for name in ("s1", "s2"):
+        world.start(name)
+    world.open("s1")
+    world.split("s1", (1, 1), MIDDLE, 2, 3)
+    low, high = (
+        "alice",
+        next(name for name in map(str, range(100)) if item_key(name).hash >= MIDDLE),
+    )
+    if item_key(low).hash >= MIDDLE:
+        low = next(name for name in map(str, range(100)) if item_key(name).hash < MIDDLE)
+    world.put("s1", (2, 2), low, "a", token=token(1))
+    for number in range(PART + 50):
+        world.put("s1", (3, 2), high, "b", token=token(10 + number))
+    world.put("s1", (2, 2), low, "b", token=token(2))
+    world.move("s1", (2, 2), "s2")
+    world.run_until(lambda: world.move("s1", (2, 2), "s2").phase == pb.MOVE_PHASE_DONE)
+    assert len(world.node("s2").state.tokens.memory) == 2
+    retry = token(1, attempt=1, age_ms=50)
+    assert world.put("s2", (2, 3), low, "a", token=retry).version == 1
+    assert world.get("s2", (2, 3), low) == "b"
