@@ -304,12 +304,6 @@ TOKENS: tuple[Mutant, ...] = (
         ("I2",),
         (Edit(TokenLog.progress, "found[1].version > own.version", "False"),),
     ),
-    Mutant(
-        "progress-goes-with-its-record",
-        "A record of the log is deleted with what only it says of how far a partition has come.",
-        ("I2",),
-        (Edit(TokenLog._settle, "if not shard.retired:", "if False:"),),
-    ),
 )
 
 STORAGE = WRITES + CHANGES + TOKENS
