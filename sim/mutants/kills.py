@@ -29,6 +29,7 @@ KILLED_BY: Mapping[str, tuple[str, int]] = {
     "tokens-not-remembered": ("split-storm", 1),
     "refusals-not-remembered": ("gray", 7),
     "split-forgets-tokens": ("gray", 4),
+    "merge-forgets-tokens": ("gray", 4),
     "tokens-not-on-disk": ("split-storm", 7),
     "progress-in-the-log-is-overlooked": ("swarm", 0),
     "activates-before-handover": ("gray", 3),
