@@ -209,7 +209,7 @@ def test_a_map_version_that_falls_is_noticed() -> None:
     def plant(scenario: Scenario) -> None:
         table = routes(scenario)
         assert table.map is not None
-        table.map = type(table.map).build(table.table, 0, table.map.partitions())
+        table._set_map(type(table.map).build(table.table, 0, table.map.partitions()))
 
     assert fires(seen(ForwardOnly, plant), "I3", "router-1 went back from version", "router-1")
 
