@@ -227,7 +227,7 @@ class TokenLog:
         before = memory.forgotten_until
         memory.shed(self._config.tokens_max)
         if memory.forgotten_until > before:
-            self._unmark()
+            self._unmark(memory.forgotten_until)
 
     def arrived(self, results: Iterable[Remembered]) -> None:
         """All that is remembered of a partition that has arrived."""
@@ -243,12 +243,15 @@ class TokenLog:
         now = self._clock.now()
         if not self._marks or now - self._marks[-1][1] >= _MARK_S:
             self._marks.append((self._next - 1, now))
-        self.memory.forget(now - self._config.token_age_s)
-        self._unmark()
+        until = now - self._config.token_age_s
+        self.memory.forget(until)
+        self._unmark(until)
 
-    def _unmark(self) -> None:
-        """Finds which records may go."""
-        until = self.memory.forgotten_until
+    def _unmark(self, until: float) -> None:
+        """Finds which records may go: what they say is no longer in memory. `forgotten_until` does
+        not say that. At the start it is when the oldest record was written, and what that says of
+        the moment, or of an earlier one, is remembered.
+        """
         while self._marks and self._marks[0][1] <= until:
             self._forgotten = self._marks.popleft()[0]
 

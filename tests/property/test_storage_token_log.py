@@ -197,3 +197,15 @@ class TokenLogMachine(RuleBasedStateMachine):
 
 TestTokenLog = TokenLogMachine.TestCase
 TestTokenLog.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_what_the_oldest_record_says_stays_where_it_is_remembered() -> None:
+    """Its number is not the first, so what is older may be forgotten; what it says is not."""
+    machine = TokenLogMachine()
+    machine.start(seed=0)
+    machine.write(count=1, sync=False, fails=True)
+    machine.comes_back(where=0, covers_s=0.0, count=1)
+    machine.restart(down_s=0.0, clock=0.0)
+    machine.beat()
+    machine.write(count=1, sync=False, fails=False)
+    machine.restart(down_s=0.0, clock=0.0)
