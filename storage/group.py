@@ -110,7 +110,7 @@ class Group:
             self.changes.append((shard, TailEntry(key, old, new)))
         growth = self.growth.get(shard)
         if growth is None:
-            growth = self.growth[shard] = Growth(shard)
+            growth = self.growth[shard] = Growth()
         if new is not None:
             growth.items += 1
             growth.data_bytes += len(key) + len(new)
@@ -131,9 +131,9 @@ class Group:
         """Tells memory what the batch has done."""
         self.tokens.learn(self.results)
         self.tokens.written(self.logged, self.growth)
-        for growth in self.growth.values():
-            growth.shard.items += growth.items
-            growth.shard.data_bytes += growth.data_bytes
+        for shard, growth in self.growth.items():
+            shard.items += growth.items
+            shard.data_bytes += growth.data_bytes
         for shard, entry in self.changes:
             if shard.tail is not None:
                 shard.tail.append(entry)

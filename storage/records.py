@@ -46,8 +46,10 @@ _STATES_BACK = {number: state for state, number in _STATES.items()}
 
 _M = TypeVar("_M", bound=Message)
 
-# Last version, items, bytes, whether items and bytes are known.
-_PROGRESS = struct.Struct(">QqqB")
+# Of a partition's progress, as `struct` has it: last version, items, bytes, whether these two are
+# known.
+PROGRESS_FIELDS = "QqqB"
+_PROGRESS = struct.Struct(f">{PROGRESS_FIELDS}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,9 +102,8 @@ class Shard:
 class Growth:
     """Items and bytes by which a shard grows with a batch."""
 
-    __slots__ = ("data_bytes", "items", "shard")
+    __slots__ = ("data_bytes", "items")
 
-    def __init__(self, shard: Shard) -> None:
-        self.shard = shard
+    def __init__(self) -> None:
         self.items = 0
         self.data_bytes = 0

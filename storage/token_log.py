@@ -41,7 +41,7 @@ from keyplane.model.partition import Partition
 from storage.config import WriteConfig
 from storage.layout import TOKEN_NAME_BYTES, log_key, log_keys, log_number, token_names
 from storage.ownership import Holding, State
-from storage.records import Progress, put_progress
+from storage.records import PROGRESS_FIELDS, Progress, put_progress
 from storage.shard import Growth, Shard
 from storage.tokens import Remembered, TokenMemory
 from wire.ports import Batch, Clock, Engine
@@ -57,7 +57,7 @@ _WRITES: Final = 3
 
 # Of _WRITES: partition id, then as under the partition's own key.
 _COUNT: Final = struct.Struct(">I")
-_PROGRESS: Final = struct.Struct(">QQqqB")
+_PROGRESS: Final = struct.Struct(f">Q{PROGRESS_FIELDS}")
 # Of _WRITES: the token's name, version, milliseconds before the record was written, flags.
 _ENTRY: Final = struct.Struct(f">{TOKEN_NAME_BYTES}sQIB")
 _EXISTED: Final = 0x01
@@ -278,8 +278,7 @@ class TokenLog:
         record = BytesWriter()
         record.write(_HEADER.pack(_WRITES, now + self._offset))
         record.write(_COUNT.pack(len(growth)))
-        for each in growth.values():
-            shard = each.shard
+        for shard, each in growth.items():
             items, data_bytes = shard.items + each.items, shard.data_bytes + each.data_bytes
             record.write(
                 _PROGRESS.pack(shard.partition_id, shard.version, items, data_bytes, shard.counted)
@@ -308,6 +307,7 @@ class TokenLog:
         return settled
 
     def written(self, logged: Logged, growth: Mapping[Shard, Growth] = _NO_GROWTH) -> None:
+        """What `write` returned, and the growth that it was given."""
         self._oldest += logged.swept
         for _ in range(logged.settled):
             self._unsettled.popleft()[1].unsettled = False
