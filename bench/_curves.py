@@ -110,20 +110,29 @@ def sweep(load: Load, plan: Plan, say: Say) -> Sweep:
 
 
 def growth(load: Load, plan: Plan, partitions: Sequence[int], say: Say) -> list[Growth]:
-    """Processor time for each request with few partitions and with many. Raises as `compare`."""
-    windows = len(plan.kinds) * len(partitions) * plan.rounds
+    """Processor time for each request with few partitions and with many. Raises as `compare`.
+
+    Each round goes through the tables and back, so that a machine that gets slower or faster
+    meanwhile does so for all of them.
+    """
+    windows = 2 * len(plan.kinds) * len(partitions) * plan.rounds
     say(f"growth in {windows} windows: about {plan.takes_s(windows) / 60:.0f} minutes")
     found = []
     with keyplane_tables(partitions, load, say) as tables:
         for kind in plan.kinds:
             order = plan.closed(kind, MAXIMUM_OUTSTANDING)
-            samples: dict[int, list[Sample]] = {count: [] for count in partitions}
+            rounds: list[dict[int, float]] = []
+            samples = []
+            turns = list(zip(partitions, tables, strict=True))
             for _ in range(plan.rounds):
-                for count, table in zip(partitions, tables, strict=True):
+                cpu_us = dict.fromkeys(partitions, 0.0)
+                for count, table in (*turns, *reversed(turns)):
                     sample = table.generator.run(order)
-                    samples[count].append(sample)
+                    samples.append(sample)
+                    cpu_us[count] += _served_us(sample) / 2
                     say(f"{kind.name}, {count:,} partitions: {sample}")
-            found.append(_growth(kind, samples))
+                rounds.append(cpu_us)
+            found.append(_growth(kind, rounds, samples))
     return found
 
 
@@ -163,17 +172,14 @@ def _paced(per_second: float, kind: Kind, seconds: float) -> Paced:
     return Paced(per_second, kind.write_share, seconds, warm_up_s(seconds))
 
 
-def _growth(kind: Kind, samples: dict[int, list[Sample]]) -> Growth:
-    by_round = {count: [_served_us(each) for each in found] for count, found in samples.items()}
-    first, last = min(by_round), max(by_round)
+def _growth(kind: Kind, rounds: list[dict[int, float]], samples: list[Sample]) -> Growth:
+    """rounds: processor time for each request by number of partitions."""
+    first, last = min(rounds[0]), max(rounds[0])
     return Growth(
         kind.name,
-        {count: median(found) for count, found in by_round.items()},
-        median(
-            late / early if early else 0.0
-            for early, late in zip(by_round[first], by_round[last], strict=True)
-        ),
-        total(sample.failures for found in samples.values() for sample in found),
+        {count: median(each[count] for each in rounds) for count in rounds[0]},
+        median(each[last] / each[first] if each[first] else 0.0 for each in rounds),
+        total(sample.failures for sample in samples),
     )
 
 

@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 from cache.partition_map import PartitionMap
 from keyplane.catalog.v1 import catalog_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
-from keyplane.model.partition import KEYSPACE_BITS, KEYSPACE_END, Partition
+from keyplane.model.partition import COARSE_BITS, KEYSPACE_BITS, KEYSPACE_END, Partition
 from keyplane.route.v1 import route_pb2
 
 Source: TypeAlias = route_pb2.RouteSource.ValueType
@@ -97,8 +97,9 @@ class RouteTable:
         self.table = table
         self._map: PartitionMap | None = None
         # Partitions of the map; each covers some hash that begins with the bits of its place.
+        # The shift is that of a coarse hash.
         self._near: list[Partition | None] = [None]
-        self._near_shift = KEYSPACE_BITS
+        self._near_shift = KEYSPACE_BITS - COARSE_BITS
         self.source: Source = route_pb2.ROUTE_SOURCE_UNSPECIFIED
         self.confirmed_at: float | None = None
         # Disjoint, by rising start; every part of it outranks the map.
@@ -116,7 +117,7 @@ class RouteTable:
         count = min(_NEAR_PER_PARTITION * new.count, _NEAR_MAX) if new is not None else 1
         bits = (count - 1).bit_length()
         self._near = [None] * (1 << bits)
-        self._near_shift = KEYSPACE_BITS - bits
+        self._near_shift = KEYSPACE_BITS - COARSE_BITS - bits
 
     @property
     def version(self) -> int:
@@ -149,9 +150,12 @@ class RouteTable:
         learned = self._learned_of(key_hash)
         if learned is not None:
             return learned.partition
-        place = key_hash >> self._near_shift
+        coarse = key_hash >> COARSE_BITS
+        place = coarse >> self._near_shift
         near = self._near[place]
-        if near is not None and near.start <= key_hash < near.end:
+        if near is not None and (
+            near.inner_start <= coarse < near.inner_end or near.covers(key_hash)
+        ):
             return near
         if self._map is None:
             return None

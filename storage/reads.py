@@ -9,7 +9,7 @@ from librt.strings import BytesWriter
 
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.limits import BATCH_BYTES_MAX, PAGE_BYTES_MAX
-from keyplane.model.partition import end_from_wire
+from keyplane.model.partition import COARSE_BITS, end_from_wire
 from keyplane.storage.v1 import storage_pb2 as pb
 from storage.layout import item_key, item_range, split_item_key
 from storage.request import ItemKey
@@ -133,6 +133,8 @@ def check_key(shard: Shard, key: ItemKey | pb.ItemKey) -> None:
 
 def check_hash(shard: Shard, key_hash: int) -> None:
     """Raises KeyplaneError(MALFORMED_REQUEST) for a hash outside the partition."""
+    if shard.inner_start <= key_hash >> COARSE_BITS < shard.inner_end:
+        return
     if not shard.start <= key_hash < shard.end:
         raise KeyplaneError(
             Reason.MALFORMED_REQUEST,

@@ -52,27 +52,30 @@ class Shard:
         node's memory of writes, but for what that has forgotten.
     synced: a write must survive power loss before it is acknowledged.
     unsettled: its progress is in the node's log, not under its own key.
-    partition_id, epoch, table_id, start, end: of the partition, near at hand for every request.
+    partition_id, epoch, table_id, start, end, inner_start, inner_end: of the partition, at hand for
+        every request. What all need comes first: it shares a line or two of processor cache.
     """
 
+    partition_id: int = field(init=False)
+    epoch: int = field(init=False)
+    table_id: int = field(init=False)
+    inner_start: int = field(init=False)
+    inner_end: int = field(init=False)
+    gate: Gate | None = field(init=False, default=None)
+    heat: Heat
     partition: Partition
     table: catalog.Table
-    heat: Heat
     version: int = 0
     items: int = 0
     data_bytes: int = 0
     counted: bool = True
     remembers_since: float = float("-inf")
     moving: bool = False
-    gate: Gate | None = None
     tail: Tail | None = None
     handed_over: bool = False
     retired: bool = False
     unsettled: bool = False
     synced: bool = field(init=False)
-    partition_id: int = field(init=False)
-    epoch: int = field(init=False)
-    table_id: int = field(init=False)
     start: int = field(init=False)
     end: int = field(init=False)
 
@@ -80,6 +83,7 @@ class Shard:
         partition = self.partition
         self.partition_id, self.epoch = partition.partition_id, partition.epoch
         self.table_id, self.start, self.end = partition.table_id, partition.start, partition.end
+        self.inner_start, self.inner_end = partition.inner_start, partition.inner_end
         self.take(self.table)
 
     def take(self, table: catalog.Table) -> None:

@@ -83,9 +83,9 @@ class NodeState:
     def open_shard(self, holding: Holding, progress: Progress) -> Shard:
         """Starts to serve a holding."""
         shard = Shard(
+            Heat(self.rng),
             holding.partition,
             self.tables[holding.partition.table_id],
-            Heat(self.rng),
             progress.version,
             progress.items,
             progress.data_bytes,

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Final
+
+from mypy_extensions import mypyc_attr
 
 from keyplane.catalog.v1 import catalog_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
 
 # Key hashes are unsigned 64-bit integers: the keyspace is [0, KEYSPACE_END).
-KEYSPACE_BITS = 64
+KEYSPACE_BITS: Final = 64
 KEYSPACE_END = 1 << KEYSPACE_BITS
 
 # On the wire an end of 2**64 does not fit its field and is written as 0.
 _END_ON_WIRE = 0
 
+# A coarse hash is one without its last bits. It fits a machine word of compiled code, where a whole
+# one is an object somewhere in memory.
+COARSE_BITS: Final = 2
 
+
+@mypyc_attr(acyclic=True)
 @dataclass(frozen=True, slots=True)
 class Partition:
     """Who serves the key hashes in [start, end) of one table.
@@ -23,6 +31,9 @@ class Partition:
     A partition id names one range for ever: a split or merge retires ids and makes new ones. The
     epoch rises along the history of every hash, so of two partitions that claim a hash the one with
     the higher epoch is newer. That comparison decides freshness everywhere; time never does.
+
+    inner_start, inner_end: coarse hashes in [inner_start, inner_end) are in it whatever their last
+        bits are. Requests look at these first, and at the exact ends only near an end.
     """
 
     partition_id: int
@@ -33,10 +44,14 @@ class Partition:
     leader: str
     # Left out: the leader alone.
     replicas: tuple[str, ...] = ()
+    inner_start: int = field(init=False, repr=False, compare=False)
+    inner_end: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.replicas:
             object.__setattr__(self, "replicas", (self.leader,))
+        object.__setattr__(self, "inner_start", -(-self.start >> COARSE_BITS))
+        object.__setattr__(self, "inner_end", self.end >> COARSE_BITS)
 
     def covers(self, key_hash: int) -> bool:
         return self.start <= key_hash < self.end
