@@ -64,27 +64,33 @@ class Growth:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """One part of a soak. at_s: its end. rss_bytes: resident memory by process, then."""
+    """One part of a soak. at_s: its end. rss_bytes: resident memory by process, then.
+
+    cpu_us: what router and storage node took for each request. At a rate that stays the same, it
+    says how fast the machine was.
+    """
 
     at_s: float
     answered: float
     p50_us: float
     p99_us: float
     p999_us: float
+    cpu_us: float
     rss_bytes: dict[str, int]
     failures: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Soak:
-    """rss_growth, p999_growth: medians of the last quarter to those of the second, from which on
-    caches are warm; 1.0 is flat."""
+    """rss_growth, p999_growth, cpu_growth: medians of the last quarter to those of the second, from
+    which on caches are warm; 1.0 is flat."""
 
     kind: str
     offered: float
     slices: list[Slice]
     rss_growth: dict[str, float]
     p999_growth: float
+    cpu_growth: float
 
 
 def sweep(load: Load, plan: Plan, say: Say) -> Sweep:
@@ -150,11 +156,19 @@ def soak(load: Load, plan: Plan, seconds: float, say: Say) -> Soak:
             slices.append(
                 Slice(
                     elapsed_s + slice_s, sample.per_second, sample.every.p50_us,
-                    sample.every.p99_us, sample.every.p999_us, _rss(system), dict(sample.failures),
+                    sample.every.p99_us, sample.every.p999_us, _served_us(sample), _rss(system),
+                    dict(sample.failures),
                 )
             )  # fmt: skip
             say(f"{elapsed_s + slice_s:,.0f} s: {sample}")
-    return Soak(kind.name, offered, slices, *_soak_growth(slices))
+    return Soak(
+        kind.name,
+        offered,
+        slices,
+        {name: _rise([each.rss_bytes[name] for each in slices]) for name in slices[0].rss_bytes},
+        _rise([each.p999_us for each in slices]),
+        _rise([each.cpu_us for each in slices]),
+    )
 
 
 def failures_of(parts: Sequence[Step | Slice | Growth]) -> int:
@@ -189,17 +203,11 @@ def _served_us(sample: Sample) -> float:
     return cpu_us["router"] + cpu_us["storage"] if sample.every.count else 0.0
 
 
-def _soak_growth(slices: Sequence[Slice]) -> tuple[dict[str, float], float]:
-    quarter = max(1, len(slices) // 4)
-    early, late = slices[quarter : 2 * quarter] or slices[:1], slices[-quarter:]
-    rss = {
-        name: median(each.rss_bytes[name] for each in late)
-        / median(each.rss_bytes[name] for each in early)
-        for name in slices[0].rss_bytes
-    }
-    before = median(each.p999_us for each in early)
-    after = median(each.p999_us for each in late)
-    return rss, after / before if before else 0.0
+def _rise(values: Sequence[float]) -> float:
+    """The median of the last quarter to that of the second; 0 if that was nothing."""
+    quarter = max(1, len(values) // 4)
+    before = median(values[quarter : 2 * quarter] or values[:1])
+    return median(values[-quarter:]) / before if before else 0.0
 
 
 def _rss(system: System) -> dict[str, int]:

@@ -71,7 +71,7 @@ def soak_table(soak: Soak) -> Table:
     """Some twelve slices of all, and the last."""
     table = _table(
         f"{soak.kind} at {soak.offered:,.0f} requests/s", "at s", "answered/s", "p50 ms", "p99 ms",
-        "p99.9 ms", "resident MB", "failed",
+        "p99.9 ms", "CPU µs", "resident MB", "failed",
     )  # fmt: skip
     every = max(1, len(soak.slices) // 12)
     for index, each in enumerate(soak.slices):
@@ -80,11 +80,15 @@ def soak_table(soak: Soak) -> Table:
                 f"{each.at_s:,.0f}",
                 f"{each.answered:,.0f}",
                 *(_ms(latency) for latency in (each.p50_us, each.p99_us, each.p999_us)),
+                f"{each.cpu_us:,.1f}",
                 ", ".join(f"{name} {rss / 1e6:,.0f}" for name, rss in each.rss_bytes.items()),
                 f"{sum(each.failures.values()) or ''}",
             )
     growth = ", ".join(f"{name} {times:.3f}" for name, times in soak.rss_growth.items())
-    table.caption = f"last quarter to second: p99.9 {soak.p999_growth:.2f}, resident {growth}"
+    table.caption = (
+        f"last quarter to second: p99.9 {soak.p999_growth:.2f}, CPU of router and storage node for"
+        f" a request {soak.cpu_growth:.2f}, resident {growth}"
+    )
     table.caption_justify = "left"
     return table
 
