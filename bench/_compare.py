@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from bench._alone import stopped
 from bench._plan import Plan, turns
 from bench._samples import Sample, Summary, ratio, summarize
 from bench._systems import DYNALITE, ECHO, KEYPLANE, KEYPLANE_GRPCIO, Load, Say, systems
@@ -42,7 +43,9 @@ def compare(names: Sequence[str], load: Load, plan: Plan, say: Say) -> Compariso
             if turn.system not in by_name:
                 continue
             order = plan.closed(turn.kind, turn.outstanding)
-            sample = by_name[turn.system].generator.run(order)
+            system = by_name[turn.system]
+            with stopped(pid for other in running if other is not system for pid in other.pids):
+                sample = system.generator.run(order)
             key = (turn.system, turn.kind.name, turn.outstanding)
             samples.setdefault(key, []).append(sample)
             say(

@@ -52,6 +52,10 @@ class System:
     generator: Generator
     processes: Mapping[str, Sequence[int]]
 
+    @property
+    def pids(self) -> list[int]:
+        return [pid for pids in self.processes.values() for pid in pids]
+
 
 @contextmanager
 def systems(
