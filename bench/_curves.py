@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import psutil
 
@@ -67,7 +68,8 @@ class Slice:
     """One part of a soak. at_s: its end. rss_bytes: resident memory by process, then.
 
     cpu_us: what router and storage node took for each request. At a rate that stays the same, it
-    says how fast the machine was.
+    says how fast the machine was. stolen: the share of the processors' time that a virtual
+    machine's host gave to others though it was wanted here; 0 where none is told.
     """
 
     at_s: float
@@ -76,6 +78,7 @@ class Slice:
     p99_us: float
     p999_us: float
     cpu_us: float
+    stolen: float
     rss_bytes: dict[str, int]
     failures: dict[str, int]
 
@@ -152,15 +155,17 @@ def soak(load: Load, plan: Plan, seconds: float, say: Say) -> Soak:
         offered = SOAK_SHARE * _maximum(system.generator, plan, kind, say)
         begun_at = time.monotonic()
         while (elapsed_s := time.monotonic() - begun_at) < seconds or not slices:
+            before = psutil.cpu_times()
             sample = system.generator.run(Paced(offered, kind.write_share, slice_s, 0.0))
+            stolen = stolen_share(before, psutil.cpu_times())
             slices.append(
                 Slice(
                     elapsed_s + slice_s, sample.per_second, sample.every.p50_us,
-                    sample.every.p99_us, sample.every.p999_us, _served_us(sample), _rss(system),
-                    dict(sample.failures),
+                    sample.every.p99_us, sample.every.p999_us, _served_us(sample), stolen,
+                    _rss(system), dict(sample.failures),
                 )
             )  # fmt: skip
-            say(f"{elapsed_s + slice_s:,.0f} s: {sample}")
+            say(f"{elapsed_s + slice_s:,.0f} s: {sample}, stolen {stolen:.0%}")
     return Soak(
         kind.name,
         offered,
@@ -169,6 +174,15 @@ def soak(load: Load, plan: Plan, seconds: float, say: Say) -> Soak:
         _rise([each.p999_us for each in slices]),
         _rise([each.cpu_us for each in slices]),
     )
+
+
+def stolen_share(before: Any, after: Any) -> float:
+    """Of the time of all processors between two `psutil.cpu_times()`."""
+    spent = {name: getattr(after, name) - getattr(before, name) for name in after._fields}
+    # Time of guests counts as the user's too.
+    whole = sum(seconds for name, seconds in spent.items() if not name.startswith("guest"))
+    stolen = spent.get("steal", 0.0)
+    return float(stolen / whole) if whole > 0 else 0.0
 
 
 def failures_of(parts: Sequence[Step | Slice | Growth]) -> int:

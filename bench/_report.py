@@ -71,7 +71,7 @@ def soak_table(soak: Soak) -> Table:
     """Some twelve slices of all, and the last."""
     table = _table(
         f"{soak.kind} at {soak.offered:,.0f} requests/s", "at s", "answered/s", "p50 ms", "p99 ms",
-        "p99.9 ms", "CPU µs", "resident MB", "failed",
+        "p99.9 ms", "CPU µs", "stolen", "resident MB", "failed",
     )  # fmt: skip
     every = max(1, len(soak.slices) // 12)
     for index, each in enumerate(soak.slices):
@@ -81,6 +81,7 @@ def soak_table(soak: Soak) -> Table:
                 f"{each.answered:,.0f}",
                 *(_ms(latency) for latency in (each.p50_us, each.p99_us, each.p999_us)),
                 f"{each.cpu_us:,.1f}",
+                f"{each.stolen:.0%}",
                 ", ".join(f"{name} {rss / 1e6:,.0f}" for name, rss in each.rss_bytes.items()),
                 f"{sum(each.failures.values()) or ''}",
             )

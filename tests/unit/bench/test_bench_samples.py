@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from array import array
+from typing import NamedTuple
 
 import pytest
 
 from bench._compare import Comparison, headline, rows
+from bench._curves import stolen_share
 from bench._plan import Plan, kind_named, turns
 from bench._samples import Latencies, Sample, latencies, percentile, ratio, summarize
 
@@ -94,3 +96,21 @@ def test_kinds_of_load(name: str, share: float) -> None:
 def test_what_is_no_kind_of_load_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="no kind of load"):
         kind_named(name)
+
+
+class Linux(NamedTuple):
+    user: float
+    idle: float
+    steal: float
+    guest: float
+
+
+class Mac(NamedTuple):
+    user: float
+    idle: float
+
+
+def test_time_that_the_host_took_is_a_share_of_all_processors() -> None:
+    assert stolen_share(Linux(10, 50, 1, 8), Linux(13, 51, 7, 11)) == pytest.approx(0.6)
+    assert stolen_share(Linux(10, 50, 1, 8), Linux(10, 50, 1, 8)) == 0.0
+    assert stolen_share(Mac(10, 50), Mac(13, 51)) == 0.0
