@@ -8,25 +8,25 @@ meanwhile, and go on afterwards as if no time had passed.
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+
+import psutil
+
+from keyplane.cluster.process import send
 
 
 @contextmanager
 def stopped(pids: Iterable[int]) -> Iterator[None]:
     """Stops these processes, of which some may be gone, for as long as it is open."""
-    found = list(pids)
+    found = []
     try:
-        for pid in found:
-            _signal(pid, signal.SIGSTOP)
+        for pid in pids:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.append(psutil.Process(pid))
+                send(found[-1], signal.SIGSTOP)
         yield
     finally:
-        for pid in found:
-            _signal(pid, signal.SIGCONT)
-
-
-def _signal(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
+        for process in found:
+            send(process, signal.SIGCONT)

@@ -53,6 +53,7 @@ def test_they_go_on_after_a_failure_and_the_dead_are_no_failure(
 ) -> None:
     dead, alive = others
     dead.kill()
+    dead.wait()
     with pytest.raises(KeyboardInterrupt), stopped([dead.pid, alive.pid]):
         raise KeyboardInterrupt
     wait_for_work(alive)
