@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from keyplane.client.admin import AdminClient, AsyncAdminClient
     from keyplane.client.aio import AsyncClient
+    from keyplane.client.capacity import Spent, Units
     from keyplane.client.config import ClientConfig
     from keyplane.client.errors import (
         AlreadyExists,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "keyplane.client.admin": ("AdminClient", "AsyncAdminClient"),
     "keyplane.client.aio": ("AsyncClient",),
+    "keyplane.client.capacity": ("Spent", "Units"),
     "keyplane.client.config": ("ClientConfig",),
     "keyplane.client.errors": (
         "AlreadyExists",
@@ -75,8 +77,10 @@ __all__ = [
     "Page",
     "Put",
     "Reason",
+    "Spent",
     "TableNotFound",
     "Unavailable",
+    "Units",
     "VersionedItem",
     "WrongState",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from keyplane.data.v1 import data_pb2 as data
@@ -10,6 +10,7 @@ from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.limits import BATCH_BYTES_MAX, BATCH_GET_KEYS_MAX
 from keyplane.storage.v1 import storage_pb2 as storage
 from router.batch import check_count, check_distinct, misfit, send_part
+from router.capacity import Spending, messages, spending
 from router.context import RouterContext
 from router.exchange import Exchange
 from router.operation import BatchGet
@@ -25,6 +26,10 @@ def batch_get_item(
         sum(len(wanted.keys) for wanted in request.requests.values()), BATCH_GET_KEYS_MAX, "keys"
     )
     tables = sorted(request.requests)
+    spent = {
+        table: spending(request.return_consumed_capacity, table, wanted.consistent_read)
+        for table, wanted in sorted(request.requests.items())
+    }
 
     def send(known: dict[str, KnownTable]) -> None:
         places = [
@@ -33,7 +38,7 @@ def batch_get_item(
             for key in request.requests[table].keys
         ]
         check_distinct([(place.table, place.key) for place in places])
-        _Run(context, exchange, request, places).start(known)
+        _Run(context, exchange, request, places, spent).start(known)
 
     context.with_tables(exchange, tables, send)
 
@@ -56,11 +61,13 @@ class _Run:
         exchange: Exchange,
         request: data.BatchGetItemRequest,
         places: list[_Place],
+        spent: Mapping[str, Spending | None],
     ) -> None:
         self._context = context
         self._exchange = exchange
         self._request = request
         self._places = places
+        self._spent = spent
         self._unsettled = len(places)
         self._response = data.BatchGetItemResponse()
         self._bytes = 0
@@ -94,18 +101,21 @@ class _Run:
         if found.deferred:
             self._leave(at)
             return
-        if not found.found:
-            return
-        self._bytes += len(found.item)
-        if self._bytes > BATCH_BYTES_MAX:
-            self._leave(at)
-            return
-        try:
-            item = read_item(found.item)
-        except KeyplaneError as error:
-            self._fail([at], error)
-        else:
-            self._response.items[self._places[at].table].items.append(item)
+        table = self._places[at].table
+        if found.found:
+            self._bytes += len(found.item)
+            if self._bytes > BATCH_BYTES_MAX:
+                self._leave(at)
+                return
+            try:
+                item = read_item(found.item)
+            except KeyplaneError as error:
+                self._fail([at], error)
+                return
+            self._response.items[table].items.append(item)
+        spent = self._spent[table]
+        if spent is not None:
+            spent.read(found.item_bytes)
 
     def _fail(self, places: Sequence[int], error: KeyplaneError) -> None:
         self._error = self._error or error
@@ -127,4 +137,5 @@ class _Run:
         ):
             self._exchange.fail(self._error)
         else:
+            self._response.consumed_capacity.extend(messages(self._spent))
             self._exchange.answer(self._response)

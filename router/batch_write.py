@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError, Reason
-from keyplane.model.items import check_item
+from keyplane.model.items import validate_item
 from keyplane.model.limits import BATCH_WRITE_ITEMS_MAX
 from keyplane.storage.v1 import storage_pb2 as storage
 from router.batch import check_count, check_distinct, misfit, send_part
+from router.capacity import Spending, messages, spending
 from router.context import RouterContext
 from router.exchange import Exchange
 from router.operation import BatchWrite
@@ -29,6 +31,7 @@ def batch_write_item(
     if request.HasField("token"):
         check_token(request.token)
     tables = sorted(request.requests)
+    spent = {table: spending(request.return_consumed_capacity, table) for table in tables}
 
     def send(known: dict[str, KnownTable]) -> None:
         writes = [(table, each) for table in tables for each in request.requests[table].writes]
@@ -38,7 +41,7 @@ def batch_write_item(
             for (table, each), token in zip(writes, tokens, strict=True)
         ]
         check_distinct([(place.table, place.op.key) for place in places])
-        _Run(context, exchange, places).start(known)
+        _Run(context, exchange, places, spent).start(known)
 
     context.with_tables(exchange, tables, send)
 
@@ -75,10 +78,10 @@ def _write_op(
     """Raises KeyplaneError as PutItem and DeleteItem would."""
     match write.WhichOneof("write"):
         case "put":
-            put = write.put.SerializeToString()
-            check_item(write.put, len(put))
+            size = validate_item(write.put)
             key = item_key(known, write.put)
-            return storage.WriteOp(key=key, put=put, token=token)
+            put = write.put.SerializeToString()
+            return storage.WriteOp(key=key, put=put, token=token, item_bytes=size)
         case "delete":
             key = item_key(known, write.delete, exact=True)
             return storage.WriteOp(key=key, delete=True, token=token)
@@ -100,10 +103,17 @@ class _Place:
 class _Run:
     """The batch under way, until every place is settled."""
 
-    def __init__(self, context: RouterContext, exchange: Exchange, places: list[_Place]) -> None:
+    def __init__(
+        self,
+        context: RouterContext,
+        exchange: Exchange,
+        places: list[_Place],
+        spent: Mapping[str, Spending | None],
+    ) -> None:
         self._context = context
         self._exchange = exchange
         self._places = places
+        self._spent = spent
         self._unsettled = len(places)
         self._response = data.BatchWriteItemResponse()
         self._left = 0
@@ -130,6 +140,9 @@ class _Run:
                 self._leave(at, token, result)
             elif error := _error_of(result.batch_write.results[index]):
                 self._leave(at, token, error)
+            elif (spent := self._spent[self._places[at].table]) is not None:
+                before_bytes = result.batch_write.results[index].before_bytes
+                spent.write(before_bytes, self._places[at].op.item_bytes)
         self._unsettled -= count
         if not self._unsettled:
             self._finish()
@@ -153,6 +166,7 @@ class _Run:
         if self._error is not None and self._left == len(self._places) and not self._in_doubt:
             self._exchange.fail(self._error)
         else:
+            self._response.consumed_capacity.extend(messages(self._spent))
             self._exchange.answer(self._response)
 
 

@@ -19,6 +19,7 @@ from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.numbers import write_u64_le
 from keyplane.model.partition import Partition
 from keyplane.storage.v1 import storage_pb2 as storage
+from router.capacity import Spending
 from wire.protobytes import (
     byte_at,
     delimited,
@@ -44,6 +45,7 @@ _PUT: Final = tag_byte(storage.WriteOp.PUT_FIELD_NUMBER, 2)
 _DELETE: Final = tag(storage.WriteOp.DELETE_FIELD_NUMBER, 0) + varint(1)
 _CONDITION: Final = tag_byte(storage.WriteOp.CONDITION_FIELD_NUMBER, 2)
 _TOKEN: Final = tag_byte(storage.WriteOp.TOKEN_FIELD_NUMBER, 2)
+_ITEM_BYTES: Final = tag_byte(storage.WriteOp.ITEM_BYTES_FIELD_NUMBER, 0)
 _CLIENT_ID: Final = tag(data.WriteToken.CLIENT_ID_FIELD_NUMBER, 2)
 _SEQUENCE: Final = tag(data.WriteToken.SEQUENCE_FIELD_NUMBER, 0)
 _ATTEMPT: Final = tag(data.WriteToken.ATTEMPT_FIELD_NUMBER, 0)
@@ -56,14 +58,18 @@ _GOT: Final = tag_byte(storage.ExecuteResponse.GET_FIELD_NUMBER, 2)
 _FOUND: Final = tag_byte(storage.GetResult.FOUND_FIELD_NUMBER, 0)
 _FOUND_ITEM: Final = tag_byte(storage.GetResult.ITEM_FIELD_NUMBER, 2)
 _FOUND_VERSION: Final = tag_byte(storage.GetResult.VERSION_FIELD_NUMBER, 0)
+_FOUND_BYTES: Final = tag_byte(storage.GetResult.ITEM_BYTES_FIELD_NUMBER, 0)
 _WROTE: Final = tag_byte(storage.ExecuteResponse.WRITE_FIELD_NUMBER, 2)
 _WRITTEN_VERSION: Final = tag_byte(storage.WriteResult.VERSION_FIELD_NUMBER, 0)
 
 # What clients get.
 _ITEM: Final = tag_byte(data.GetItemResponse.ITEM_FIELD_NUMBER, 2)
 _READ_VERSION: Final = tag_byte(data.GetItemResponse.VERSION_FIELD_NUMBER, 0)
+_READ_CAPACITY: Final = tag_byte(data.GetItemResponse.CONSUMED_CAPACITY_FIELD_NUMBER, 2)
 _PUT_VERSION: Final = tag(data.PutItemResponse.VERSION_FIELD_NUMBER, 0)
 _DELETED: Final = tag(data.DeleteItemResponse.DELETED_FIELD_NUMBER, 0) + varint(1)
+# The two write responses have the same number for it.
+_WRITE_CAPACITY: Final = tag(data.PutItemResponse.CONSUMED_CAPACITY_FIELD_NUMBER, 2)
 
 _ATTRIBUTE: Final = tag_byte(data.Item.ATTRIBUTES_FIELD_NUMBER, 2)
 
@@ -112,13 +118,15 @@ class Operation:
 
 
 class Get(Operation):
-    __slots__ = ("_encoded_key",)
+    __slots__ = ("_encoded_key", "_spending")
 
     result = "get"
 
-    def __init__(self, key_hash: int, encoded_key: bytes) -> None:
+    def __init__(self, key_hash: int, encoded_key: bytes, spending: Spending | None = None) -> None:
+        """spending: what the answer is to say of it."""
         self.key_hash = key_hash
         self._encoded_key = encoded_key
+        self._spending = spending
 
     def encode(self, partition: Partition, elapsed_s: float) -> bytes:
         out = BytesWriter()
@@ -132,7 +140,7 @@ class Get(Operation):
     def read(self, payload: bytes) -> bytes | None:
         """A `GetItemResponse`."""
         size: i64 = len(payload)
-        if byte_at(payload, 0) == _GOT:
+        if self._spending is None and byte_at(payload, 0) == _GOT:
             found, end = span_at(payload, 1)
             field: i64 = found + 2
             if (
@@ -142,15 +150,18 @@ class Get(Operation):
                 and byte_at(payload, field) == _FOUND_ITEM
             ):
                 item, item_end = span_at(payload, field + 1)
+                version_end: i64 = -1
+                if item_end > 0 and byte_at(payload, item_end) == _FOUND_VERSION:
+                    version_end = varint_at(payload, item_end + 1)[1]
                 if (
-                    item_end > 0
-                    and byte_at(payload, item_end) == _FOUND_VERSION
-                    and varint_at(payload, item_end + 1)[1] == size
+                    version_end > 0
+                    and byte_at(payload, version_end) == _FOUND_BYTES
+                    and varint_at(payload, version_end + 1)[1] == size
                 ):
                     _check_stored(payload, item, item_end)
-                    # The answer has the same two fields, under other numbers.
+                    # The answer has the same first two fields, under other numbers.
                     out = BytesWriter()
-                    out.write(payload[field:])
+                    out.write(payload[field:version_end])
                     out[0] = _ITEM
                     out[item_end - field] = _READ_VERSION
                     return out.getvalue()
@@ -164,6 +175,10 @@ class Get(Operation):
             write_delimited(out, _ITEM, found_item.item)
         out.append(_READ_VERSION)
         write_varint(out, found_item.version)
+        if self._spending is not None:
+            self._spending.read(found_item.item_bytes)
+            consumed = self._spending.message().SerializeToString()
+            write_delimited(out, _READ_CAPACITY, consumed)
         return out.getvalue()
 
 
@@ -172,7 +187,10 @@ class Write(Operation):
     age from the first that may have been carried out.
     """
 
-    __slots__ = ("_age_ms", "_attempt", "_condition", "_encoded_key", "_put", "_token")
+    __slots__ = (
+        *("_age_ms", "_attempt", "_condition", "_encoded_key", "_item_bytes", "_put", "_spending"),
+        "_token",
+    )
 
     result = "write"
     writes = True
@@ -182,15 +200,21 @@ class Write(Operation):
         key_hash: int,
         encoded_key: bytes,
         put: bytes | None,
+        item_bytes: int,
         condition: data.Condition | None,
         token: bytes,
         attempt: int,
         age_ms: int,
+        spending: Spending | None = None,
     ) -> None:
-        """put: the serialized item; None deletes. token: as `token_name`."""
+        """put: the serialized item; None deletes. item_bytes: its size, as `item_size`; 0 without
+        one. token: as `token_name`. spending: as in Get.
+        """
         self.key_hash = key_hash
         self._encoded_key = encoded_key
         self._put = put
+        self._item_bytes = item_bytes
+        self._spending = spending
         self._condition = b"" if condition is None else condition.SerializeToString()
         self._token = token
         self._attempt = attempt
@@ -214,6 +238,9 @@ class Write(Operation):
         if self._condition:
             write_delimited(body, _CONDITION, self._condition)
         write_delimited(body, _TOKEN, token)
+        if self._item_bytes:
+            body.append(_ITEM_BYTES)
+            write_varint(body, self._item_bytes)
         out = BytesWriter()
         _write_address(out, partition)
         write_delimited(out, _WRITE, body.getvalue())
@@ -225,7 +252,8 @@ class Write(Operation):
     def read(self, payload: bytes) -> bytes | None:
         """A `PutItemResponse` or `DeleteItemResponse`."""
         puts = self._put is not None
-        if puts and byte_at(payload, 0) == _WROTE:
+        spending = self._spending
+        if puts and spending is None and byte_at(payload, 0) == _WROTE:
             start, end = span_at(payload, 1)
             if end == len(payload) and byte_at(payload, start) == _WRITTEN_VERSION:
                 end = varint_at(payload, start + 1)[1]
@@ -235,8 +263,13 @@ class Write(Operation):
         if response is None:
             return None
         if puts:
-            return _PUT_VERSION + varint(response.write.version)
-        return _DELETED if response.write.existed else b""
+            answer = _PUT_VERSION + varint(response.write.version)
+        else:
+            answer = _DELETED if response.write.existed else b""
+        if spending is not None:
+            spending.write(response.write.before_bytes, self._item_bytes)
+            answer += delimited(_WRITE_CAPACITY, spending.message().SerializeToString())
+        return answer
 
 
 class Page(Operation):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.keys import decode_key, encode_key, encode_partition_key, sort_bounds
 from keyplane.model.limits import PAGE_BYTES_MAX, SCAN_SEGMENTS_MAX
 from keyplane.model.partition import KEYSPACE_END, end_to_wire
 from keyplane.storage.v1 import storage_pb2 as storage
+from router.capacity import Spending, spending
 from router.context import RouterContext
 from router.exchange import Exchange
 from router.operation import Page
@@ -15,12 +18,16 @@ from router.parse import item_key, read_item
 from router.partition_call import PartitionCall
 from router.tables import KnownTable
 
+_R = TypeVar("_R", data.QueryResponse, data.ScanResponse)
+
 # In a continuation key that stands between two partitions, where there is no item to name: the key
 # hash to go on at. No attribute of an item has an empty name, so the two cannot be confused.
 POSITION_ATTRIBUTE = ""
 
 
 def query(context: RouterContext, exchange: Exchange, request: data.QueryRequest) -> None:
+    spent = spending(request.return_consumed_capacity, request.table, request.consistent_read)
+
     def send(known: KnownTable) -> None:
         hash_input = encode_partition_key(known.schema, request.partition_key)
         low, high = sort_bounds(known.schema, hash_input, request.sort_key)
@@ -36,7 +43,7 @@ def query(context: RouterContext, exchange: Exchange, request: data.QueryRequest
             else:
                 low = max(low, _next_key(start.encoded))
         if low >= high:
-            exchange.answer(data.QueryResponse())
+            exchange.answer(_told(data.QueryResponse(), spent, 0))
             return
         hash_ = known.hash_of(hash_input)
         op = storage.QueryOp(
@@ -64,13 +71,14 @@ def query(context: RouterContext, exchange: Exchange, request: data.QueryRequest
         except KeyplaneError as error:
             exchange.fail(error)
         else:
-            exchange.answer(response)
+            exchange.answer(_told(response, spent, result.page.item_bytes))
 
     context.with_table(exchange, request.table, send)
 
 
 def scan(context: RouterContext, exchange: Exchange, request: data.ScanRequest) -> None:
     start, end = _segment(request)
+    spent = spending(request.return_consumed_capacity, request.table, request.consistent_read)
 
     def send(known: KnownTable) -> None:
         position, exclusive = storage.ItemKey(hash=start), False
@@ -80,7 +88,7 @@ def scan(context: RouterContext, exchange: Exchange, request: data.ScanRequest) 
             raise KeyplaneError(
                 Reason.INVALID_ARGUMENT, "exclusive_start_key does not lie in the segment"
             )
-        _Scan(context, exchange, known, position, exclusive, end, request.limit).send()
+        _Scan(context, exchange, known, position, exclusive, end, request.limit, spent).send()
 
     context.with_table(exchange, request.table, send)
 
@@ -97,6 +105,7 @@ class _Scan:
         exclusive: bool,
         end: int,
         limit: int,
+        spent: Spending | None,
     ) -> None:
         self._context = context
         self._exchange = exchange
@@ -105,7 +114,10 @@ class _Scan:
         self._exclusive = exclusive
         self._end = end
         self._limit = limit
+        self._spent = spent
         self._bytes_left = PAGE_BYTES_MAX
+        # Of all items, as capacity units count them.
+        self._item_bytes = 0
         self._visited = 0
         self._response = data.ScanResponse()
 
@@ -141,8 +153,9 @@ class _Scan:
         except KeyplaneError as error:
             self._exchange.fail(error)
             return
+        self._item_bytes += result.page.item_bytes
         if result.page.more:
-            self._exchange.answer(self._response)
+            self._answer()
             return
         self._bytes_left -= sum(map(len, result.page.items))
         self._visited += 1
@@ -152,7 +165,7 @@ class _Scan:
     def _next(self, boundary: int) -> None:
         """A partition is done, up to this hash."""
         if boundary >= self._end:
-            self._exchange.answer(self._response)
+            self._answer()
             return
         self._position, self._exclusive = storage.ItemKey(hash=boundary), False
         if self._is_full():
@@ -181,7 +194,18 @@ class _Scan:
     def _end_at_boundary(self) -> None:
         position = data.AttributeValue(n=str(self._position.hash))
         self._response.last_evaluated_key.attributes[POSITION_ATTRIBUTE].CopyFrom(position)
-        self._exchange.answer(self._response)
+        self._answer()
+
+    def _answer(self) -> None:
+        self._exchange.answer(_told(self._response, self._spent, self._item_bytes))
+
+
+def _told(response: _R, spent: Spending | None, item_bytes: int) -> _R:
+    """The response, with what its page has consumed if that is wanted."""
+    if spent is not None:
+        spent.read(item_bytes)
+        response.consumed_capacity.CopyFrom(spent.message())
+    return response
 
 
 def _segment(request: data.ScanRequest) -> tuple[int, int]:

@@ -90,8 +90,12 @@ def plain_token(rest: bytes) -> bytes:
     return rest[start:] if varint_at(rest, at + 1)[1] == end else b""
 
 
-def place_plain(known: KnownTable, plain: PlainRequest, exact: bool) -> tuple[int, bytes] | None:
-    """Key hash and encoded key of an item of strings and bytes; with `exact` of its key alone."""
+def place_plain(
+    known: KnownTable, plain: PlainRequest, exact: bool
+) -> tuple[int, bytes, int] | None:
+    """Key hash, encoded key, and size (see `keyplane.model.items.item_size`), of an item of strings
+    and bytes; with `exact` of its key alone.
+    """
     parts = known.plain_key
     data = plain.payload
     at: i64 = plain.item_start
@@ -102,6 +106,7 @@ def place_plain(known: KnownTable, plain: PlainRequest, exact: bool) -> tuple[in
     found = [b""] * len(parts)
     others: set[bytes] | None = None
     count = 0
+    size: i64 = 0
     while at < end:
         if data[at] != _ATTRIBUTE:
             return None
@@ -121,6 +126,7 @@ def place_plain(known: KnownTable, plain: PlainRequest, exact: bool) -> tuple[in
         name = data[name_start:name_end]
         raw = data[raw_start:raw_end]
         count += 1
+        size += name_end - name_start + raw_end - raw_start
         for index, part in enumerate(parts):
             if name == part.name:
                 if found[index] or kind != part.field or not 0 < len(raw) <= part.bytes_max:
@@ -146,7 +152,7 @@ def place_plain(known: KnownTable, plain: PlainRequest, exact: bool) -> tuple[in
         encoded += part.encode(found[index])
         if not index:
             partition = encoded
-    return known.hash_of(partition), encoded
+    return known.hash_of(partition), encoded, int(size)
 
 
 def _is_utf8(text: bytes) -> bool:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from keyplane.data.v1 import data_pb2 as data
-from keyplane.model.items import check_item
+from keyplane.model.items import validate_item
+from router.capacity import spending
 from router.context import RouterContext
 from router.exchange import Exchange
 from router.operation import Get, Operation, Write, token_name
@@ -24,7 +25,7 @@ def get_item(context: RouterContext, exchange: Exchange, payload: bytes) -> None
     if plain is not None and (not plain.rest or plain.rest == CONSISTENT):
         found = _find(context, plain, True)
         if found is not None:
-            known, key_hash, encoded = found
+            known, key_hash, encoded, _ = found
             _send(context, exchange, known, Get(key_hash, encoded))
             return
     _get_item(context, exchange, read_request(data.GetItemRequest, payload))
@@ -36,8 +37,9 @@ def put_item(context: RouterContext, exchange: Exchange, payload: bytes) -> None
         token = plain_token(plain.rest) if plain.rest else context.tokens.next_name()
         found = _find(context, plain, False) if token else None
         if found is not None:
-            known, key_hash, encoded = found
-            _send(context, exchange, known, Write(key_hash, encoded, plain.item, None, token, 0, 0))
+            known, key_hash, encoded, size = found
+            write = Write(key_hash, encoded, plain.item, size, None, token, 0, 0)
+            _send(context, exchange, known, write)
             return
     _put_item(context, exchange, read_request(data.PutItemRequest, payload))
 
@@ -47,16 +49,16 @@ def delete_item(context: RouterContext, exchange: Exchange, payload: bytes) -> N
 
     def operation(known: KnownTable) -> Operation:
         key_hash, encoded = place(known, request.key, exact=True)
-        return _write(context, request, key_hash, encoded, None)
+        return _write(context, request, key_hash, encoded, None, 0)
 
     _carry_out(context, exchange, request.table, operation)
 
 
 def _find(
     context: RouterContext, plain: PlainRequest, exact: bool
-) -> tuple[KnownTable, int, bytes] | None:
-    """The table of a request, and hash and encoding of its key, if the table is known and the key a
-    plain one.
+) -> tuple[KnownTable, int, bytes, int] | None:
+    """The table of a request, hash and encoding of its key, and the size of its item, if the table
+    is known and the item a plain one.
     """
     known = context.tables.get(plain.table)
     if known is None:
@@ -66,12 +68,14 @@ def _find(
         return None
     if context.touch is not None:
         context.touch(plain.table)
-    return known, placed[0], placed[1]
+    return known, placed[0], placed[1], placed[2]
 
 
 def _get_item(context: RouterContext, exchange: Exchange, request: data.GetItemRequest) -> None:
+    spent = spending(request.return_consumed_capacity, request.table, request.consistent_read)
+
     def operation(known: KnownTable) -> Operation:
-        return Get(*place(known, request.key, exact=True))
+        return Get(*place(known, request.key, exact=True), spent)
 
     _carry_out(context, exchange, request.table, operation)
 
@@ -79,10 +83,9 @@ def _get_item(context: RouterContext, exchange: Exchange, request: data.GetItemR
 def _put_item(context: RouterContext, exchange: Exchange, request: data.PutItemRequest) -> None:
     def operation(known: KnownTable) -> Operation:
         item = request.item
-        put = item.SerializeToString()
-        check_item(item, len(put))
+        size = validate_item(item)
         key_hash, encoded = place(known, item)
-        return _write(context, request, key_hash, encoded, put)
+        return _write(context, request, key_hash, encoded, item.SerializeToString(), size)
 
     _carry_out(context, exchange, request.table, operation)
 
@@ -93,11 +96,15 @@ def _write(
     key_hash: int,
     encoded: bytes,
     put: bytes | None,
+    item_bytes: int,
 ) -> Write:
+    spent = spending(request.return_consumed_capacity, request.table)
     token = write_token(context, request)
     name = token_name(token.client_id, token.sequence)
     condition = write_condition(request)
-    return Write(key_hash, encoded, put, condition, name, token.attempt, token.age_ms)
+    return Write(
+        key_hash, encoded, put, item_bytes, condition, name, token.attempt, token.age_ms, spent
+    )
 
 
 def _carry_out(

@@ -82,7 +82,7 @@ def carry_out(write: ItemWrite, found_version: int | None, version: int) -> Outc
     if write.condition is not None:
         _check_condition(write.condition, stored_version)
     if write.put is not None:
-        sealed = seal_item(version, write.token, write.put)
+        sealed = seal_item(version, write.token, write.put, write.item_bytes)
         return Outcome(version, existed, changed=True, value=sealed)
     return Outcome(stored_version, existed, changed=existed)
 

@@ -22,6 +22,7 @@ _BATCH_WRITE: Final = tag(pb.ExecuteResponse.BATCH_WRITE_FIELD_NUMBER, 2)
 _RESULTS: Final = tag(pb.BatchWriteResult.RESULTS_FIELD_NUMBER, 2)
 _VERSION: Final = tag_byte(pb.WriteResult.VERSION_FIELD_NUMBER, 0)
 _EXISTED: Final = tag_byte(pb.WriteResult.EXISTED_FIELD_NUMBER, 0)
+_BEFORE_BYTES: Final = tag_byte(pb.WriteResult.BEFORE_BYTES_FIELD_NUMBER, 0)
 _REASON: Final = tag(pb.WriteResult.REASON_FIELD_NUMBER, 2)
 
 
@@ -152,7 +153,7 @@ class Group:
                 write.reply(Reply(delimited(_WRITE, write.results[0])))
 
 
-def result_of(version: int, existed: bool) -> bytes:
+def result_of(version: int, existed: bool, before_bytes: int) -> bytes:
     """A serialized `WriteResult`, put together from bytes since every write makes one."""
     out = BytesWriter()
     out.append(_VERSION)
@@ -160,6 +161,9 @@ def result_of(version: int, existed: bool) -> bytes:
     if existed:
         out.append(_EXISTED)
         out.append(1)
+    if before_bytes:
+        out.append(_BEFORE_BYTES)
+        write_varint(out, before_bytes)
     return out.getvalue()
 
 

@@ -14,7 +14,7 @@ from keyplane.storage.v1 import storage_pb2 as pb
 from storage.layout import item_key, item_range, split_item_key
 from storage.request import ItemKey
 from storage.shard import Shard
-from storage.stored import item_of, read_version
+from storage.stored import item_of, read_version, size_of
 from wire.ports import Engine
 from wire.protobytes import (
     delimited_size,
@@ -30,6 +30,7 @@ _GET: Final = tag_byte(pb.ExecuteResponse.GET_FIELD_NUMBER, 2)
 _FOUND: Final = tag(pb.GetResult.FOUND_FIELD_NUMBER, 0) + varint(1)
 _ITEM: Final = tag_byte(pb.GetResult.ITEM_FIELD_NUMBER, 2)
 _VERSION: Final = tag_byte(pb.GetResult.VERSION_FIELD_NUMBER, 0)
+_ITEM_BYTES: Final = tag_byte(pb.GetResult.ITEM_BYTES_FIELD_NUMBER, 0)
 _NOTHING: Final = bytes((_GET, 0))
 
 # Entries in one page, for items so small that a page of 1 MB would block the node for long.
@@ -45,13 +46,18 @@ def get(engine: Engine, shard: Shard, key: ItemKey) -> bytes:
         return _NOTHING
     version = read_version(value)
     item = item_of(value)
+    item_bytes = size_of(value)
+    size = len(_FOUND) + delimited_size(len(item))
+    size += 1 + varint_size(version) + 1 + varint_size(item_bytes)
     out = BytesWriter()
     out.append(_GET)
-    write_varint(out, len(_FOUND) + delimited_size(len(item)) + 1 + varint_size(version))
+    write_varint(out, size)
     out.write(_FOUND)
     write_delimited(out, _ITEM, item)
     out.append(_VERSION)
     write_varint(out, version)
+    out.append(_ITEM_BYTES)
+    write_varint(out, item_bytes)
     return out.getvalue()
 
 
@@ -95,7 +101,12 @@ def _look_up(engine: Engine, shard: Shard, key: pb.ItemKey) -> pb.GetResult:
     value = engine.get(item_key(shard.table_id, key.hash, key.encoded))
     if value is None:
         return pb.GetResult()
-    return pb.GetResult(found=True, item=item_of(value), version=read_version(value))
+    return pb.GetResult(
+        found=True,
+        version=read_version(value),
+        item=item_of(value),
+        item_bytes=size_of(value),
+    )
 
 
 def _page(entries: Iterator[tuple[bytes, bytes]], limit: int, bytes_max: int) -> pb.PageResult:
@@ -111,6 +122,7 @@ def _page(entries: Iterator[tuple[bytes, bytes]], limit: int, bytes_max: int) ->
             page.more = True
             break
         page.items.append(item)
+        page.item_bytes += size_of(value)
         room -= len(item)
         last = key
     if last is not None:

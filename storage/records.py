@@ -30,7 +30,7 @@ from storage.ownership import Holding, Move, NodeRef, State
 from wire.ports import Batch, Engine
 
 # Of everything in a data directory. A build refuses directories with a higher number.
-FORMAT = 3
+FORMAT = 4
 # Since this one every write leaves its token. Builds before it must not go on with the data: they
 # would leave a gap that nobody knew of.
 TOKENS_FORMAT = 2

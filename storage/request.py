@@ -32,6 +32,7 @@ _HASH: Final = tag_byte(pb.ItemKey.HASH_FIELD_NUMBER, 1)
 _ENCODED: Final = tag_byte(pb.ItemKey.ENCODED_FIELD_NUMBER, 2)
 _PUT: Final = tag_byte(pb.WriteOp.PUT_FIELD_NUMBER, 2)
 _TOKEN: Final = tag_byte(pb.WriteOp.TOKEN_FIELD_NUMBER, 2)
+_ITEM_BYTES: Final = tag_byte(pb.WriteOp.ITEM_BYTES_FIELD_NUMBER, 0)
 _CLIENT_ID: Final = tag_byte(data.WriteToken.CLIENT_ID_FIELD_NUMBER, 2)
 _SEQUENCE: Final = tag_byte(data.WriteToken.SEQUENCE_FIELD_NUMBER, 0)
 
@@ -49,17 +50,19 @@ class ItemKey:
 
 @mypyc_attr(acyclic=True)
 class ItemWrite:
-    """Of one item. put: the serialized item; None deletes.
+    """Of one item. put: the serialized item; None deletes. item_bytes: its size as capacity units
+    count it, 0 without one.
 
     token: as `join_token` joins it, empty without one. attempt, age_ms: as the token says.
     """
 
-    __slots__ = ("age_ms", "attempt", "condition", "key", "put", "token")
+    __slots__ = ("age_ms", "attempt", "condition", "item_bytes", "key", "put", "token")
 
     def __init__(
         self,
         key: ItemKey,
         put: bytes | None,
+        item_bytes: int,
         condition: data.Condition | None,
         token: bytes,
         attempt: int,
@@ -67,6 +70,7 @@ class ItemWrite:
     ) -> None:
         self.key = key
         self.put = put
+        self.item_bytes = item_bytes
         self.condition = condition
         self.token = token
         self.attempt = attempt
@@ -116,6 +120,7 @@ def read_write(op: pb.WriteOp) -> ItemWrite:
     return ItemWrite(
         ItemKey(op.key.hash, op.key.encoded),
         op.put if action == "put" else None,
+        _item_bytes(op.item_bytes, len(op.put)),
         op.condition if op.HasField("condition") else None,
         name,
         token.attempt,
@@ -192,11 +197,11 @@ def _plain_put(payload: bytes, at: i64, end: i64, key: ItemKey) -> ItemWrite | N
         return None
     put = payload[start:put_end]
     if put_end == end:
-        return ItemWrite(key, put, None, b"", 0, 0)
+        return ItemWrite(key, put, len(put), None, b"", 0, 0)
     if byte_at(payload, put_end) != _TOKEN:
         return None
     at, token_end = span_at(payload, put_end + 1)
-    if token_end != end or byte_at(payload, at) != _CLIENT_ID:
+    if token_end < 0 or byte_at(payload, at) != _CLIENT_ID:
         return None
     if byte_at(payload, at + 1) != CLIENT_ID_BYTES:
         return None
@@ -205,6 +210,19 @@ def _plain_put(payload: bytes, at: i64, end: i64, key: ItemKey) -> ItemWrite | N
     if byte_at(payload, at) != _SEQUENCE:
         return None
     sequence, at = varint_at(payload, at + 1)
-    if at != end:
+    if at != token_end:
         return None
-    return ItemWrite(key, put, None, join_token(client_id, int(sequence)), 0, 0)
+    item_bytes: i64 = 0
+    if at != end:
+        if byte_at(payload, at) != _ITEM_BYTES:
+            return None
+        item_bytes, at = varint_at(payload, at + 1)
+        if at != end:
+            return None
+    size = _item_bytes(int(item_bytes), len(put))
+    return ItemWrite(key, put, size, None, join_token(client_id, int(sequence)), 0, 0)
+
+
+def _item_bytes(told: int, encoded_bytes: int) -> int:
+    """The size of an item, of which a router may have told nothing, or what cannot be."""
+    return told if 0 < told <= encoded_bytes else encoded_bytes

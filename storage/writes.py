@@ -27,7 +27,7 @@ from storage.evaluate import carry_out, recall
 from storage.group import Group, Write, result_of, result_of_failure
 from storage.layout import token_name
 from storage.request import ItemWrite
-from storage.stored import read_version
+from storage.stored import read_version, size_of
 from storage.token_log import TokenLog
 from storage.tokens import Remembered
 from wire import crashpoints
@@ -251,14 +251,18 @@ class WriteQueue:
         token = operation.token
         writes = group.batch.writes
         current = writes[key] if key in writes else self._engine.get(key)
-        found_version = None if current is None else read_version(current)
+        found_version = None
+        before_bytes = 0
+        if current is not None:
+            found_version = read_version(current)
+            before_bytes = size_of(current)
         name = b""
         if token:
             name = token_name(key, token)
             covers_since = self._tokens.covers_since(shard)
             before = recall(operation, current, group.recall(name), covers_since, write.arrived_at)
             if before is not None:
-                return result_of(before.version, before.existed)
+                return result_of(before.version, before.existed, 0)
         # A refusal must outlive whatever a late copy of it may find.
         group.sync = group.sync or shard.synced
         try:
@@ -272,7 +276,7 @@ class WriteQueue:
             group.change(shard, key, current, outcome.value)
         if token:
             group.remember(Remembered(name, group.now, outcome.version, outcome.existed))
-        return result_of(outcome.version, outcome.existed)
+        return result_of(outcome.version, outcome.existed, before_bytes)
 
     # --- Commits -------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.markup import escape
@@ -18,6 +18,7 @@ from keyplane.cli.render import (
     plain,
 )
 from keyplane.cli.session import Session, command
+from keyplane.client.capacity import Spent
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.route.v1 import route_pb2 as route
 from keyplane.workload.table import find_table
@@ -42,6 +43,9 @@ Key = Annotated[
     ),
 ]
 SortKey = Annotated[str | None, typer.Option("--sort", help="The sort key's value.")]
+Capacity = Annotated[
+    bool, typer.Option("--capacity", help="Also say how many capacity units it took.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -88,6 +92,7 @@ def route_(session: Session, key: Key, table: TableName = "", sort: SortKey = No
 _GET_EXAMPLES = """
     keyplane get user-1
     keyplane get '{"artist": "Miles Davis", "song": "So What"}' --table music --consistent
+    keyplane get user-1 --capacity                     and how many read units that is
 """
 
 
@@ -99,19 +104,22 @@ def get(
     consistent: Annotated[
         bool, typer.Option("--consistent", help="See every write answered before.")
     ] = False,
+    capacity: Capacity = False,
 ) -> int:
     """Reads an item. Exit code 1 if there is none."""
     schema = find_table(session.routers(), table)
+    spent = Spent() if capacity else None
     with session.client() as client:
         wanted = _argument(lambda: parse_key(key, sort, schema))
-        found = client.get_versioned(schema.name, wanted, consistent=consistent)
+        found = client.get_versioned(schema.name, wanted, consistent=consistent, spent=spent)
     if found is None:
         session.out.say("there is no such item")
-        session.out.result({"item": None})
+        session.out.result({"item": None, **_told(session, spent)})
         return EXIT_NO
     if not session.as_json:
         session.out.say(escape(item_json(found.item)))
-    session.out.result({"item": plain(found.item), "version": found.version})
+    told = _told(session, spent)
+    session.out.result({"item": plain(found.item), "version": found.version, **told})
     return EXIT_OK
 
 
@@ -132,16 +140,22 @@ def put(
     if_version: Annotated[
         int | None, typer.Option(help="Only if the item has this version.")
     ] = None,
+    capacity: Capacity = False,
 ) -> int:
     """Writes an item, whole: what was there before is replaced."""
     content = _argument(lambda: parse_item(item))
     schema = find_table(session.routers(), table)
+    spent = Spent() if capacity else None
     with session.client() as client:
         version = client.put_item(
-            schema.name, content, if_exists=False if if_absent else None, if_version=if_version
+            schema.name,
+            content,
+            if_exists=False if if_absent else None,
+            if_version=if_version,
+            spent=spent,
         )
     session.out.say(f"written to {schema.name}, version {version}")
-    session.out.result({"table": schema.name, "version": version})
+    session.out.result({"table": schema.name, "version": version, **_told(session, spent)})
     return EXIT_OK
 
 
@@ -159,15 +173,26 @@ def delete(
     if_version: Annotated[
         int | None, typer.Option(help="Only if the item has this version.")
     ] = None,
+    capacity: Capacity = False,
 ) -> int:
     """Deletes an item. Exit code 1 if there was none."""
     schema = find_table(session.routers(), table)
+    spent = Spent() if capacity else None
     with session.client() as client:
         wanted = _argument(lambda: parse_key(key, sort, schema))
-        deleted = client.delete_item(schema.name, wanted, if_version=if_version)
+        deleted = client.delete_item(schema.name, wanted, if_version=if_version, spent=spent)
     session.out.say("deleted" if deleted else "there was no such item")
-    session.out.result({"table": schema.name, "deleted": deleted})
+    session.out.result({"table": schema.name, "deleted": deleted, **_told(session, spent)})
     return EXIT_OK if deleted else EXIT_NO
+
+
+def _told(session: Session, spent: Spent | None) -> dict[str, Any]:
+    """Says what was consumed, if that is wanted, and gives what the result has of it."""
+    if spent is None:
+        return {}
+    read, write = spent.total
+    session.out.say(f"took {read:g} read units and {write:g} write units")
+    return {"read_units": read, "write_units": write}
 
 
 def _argument(parse: Callable[[], _T]) -> _T:

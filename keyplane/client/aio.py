@@ -15,6 +15,7 @@ import grpc.aio
 from grpc_health.v1 import health_pb2
 
 from keyplane.client.call import Call, Method, T, Wait
+from keyplane.client.capacity import Spent
 from keyplane.client.channels import HEALTH, channel_options, is_healthy, read_error, serialize
 from keyplane.client.config import ClientConfig
 from keyplane.client.core import (
@@ -88,9 +89,12 @@ class AsyncClient:
         *,
         consistent: bool = False,
         timeout_s: float | None = None,
+        spent: Spent | None = None,
     ) -> Item | None:
         """As `Client.get_item`."""
-        found = await self.get_versioned(table, key, consistent=consistent, timeout_s=timeout_s)
+        found = await self.get_versioned(
+            table, key, consistent=consistent, timeout_s=timeout_s, spent=spent
+        )
         return None if found is None else found.item
 
     async def get_versioned(
@@ -100,9 +104,12 @@ class AsyncClient:
         *,
         consistent: bool = False,
         timeout_s: float | None = None,
+        spent: Spent | None = None,
     ) -> VersionedItem | None:
         """As `Client.get_versioned`."""
-        return await self._run(self._core.get(time.monotonic(), table, key, consistent, timeout_s))
+        return await self._run(
+            self._core.get(time.monotonic(), table, key, consistent, timeout_s), spent
+        )
 
     async def put_item(
         self,
@@ -112,10 +119,13 @@ class AsyncClient:
         if_exists: bool | None = None,
         if_version: int | None = None,
         timeout_s: float | None = None,
+        spent: Spent | None = None,
     ) -> int:
         """As `Client.put_item`."""
         wanted = condition(if_exists, if_version)
-        return await self._run(self._core.put(time.monotonic(), table, item, wanted, timeout_s))
+        return await self._run(
+            self._core.put(time.monotonic(), table, item, wanted, timeout_s), spent
+        )
 
     async def delete_item(
         self,
@@ -125,10 +135,13 @@ class AsyncClient:
         if_exists: bool | None = None,
         if_version: int | None = None,
         timeout_s: float | None = None,
+        spent: Spent | None = None,
     ) -> bool:
         """As `Client.delete_item`."""
         wanted = condition(if_exists, if_version)
-        return await self._run(self._core.delete(time.monotonic(), table, key, wanted, timeout_s))
+        return await self._run(
+            self._core.delete(time.monotonic(), table, key, wanted, timeout_s), spent
+        )
 
     async def batch_get(
         self,
@@ -136,15 +149,22 @@ class AsyncClient:
         *,
         consistent: bool = False,
         timeout_s: float | None = None,
+        spent: Spent | None = None,
     ) -> dict[str, list[Item]]:
         """As `Client.batch_get`."""
-        return await self._run(self._core.batch_get(time.monotonic(), keys, consistent, timeout_s))
+        return await self._run(
+            self._core.batch_get(time.monotonic(), keys, consistent, timeout_s), spent
+        )
 
     async def batch_write(
-        self, writes: Mapping[str, Iterable[Put | Delete]], *, timeout_s: float | None = None
+        self,
+        writes: Mapping[str, Iterable[Put | Delete]],
+        *,
+        timeout_s: float | None = None,
+        spent: Spent | None = None,
     ) -> None:
         """As `Client.batch_write`."""
-        await self._run(self._core.batch_write(time.monotonic(), writes, timeout_s))
+        await self._run(self._core.batch_write(time.monotonic(), writes, timeout_s), spent)
 
     def query(
         self,
@@ -160,11 +180,12 @@ class AsyncClient:
         limit: int = 0,
         consistent: bool = False,
         timeout_s: float | None = None,
+        spent: Spent | None = None,
     ) -> AsyncIterator[Item]:
         """As `Client.query`, for `async for`."""
         bounds = sort_range(begins_with, gt, gte, lt, lte)
         request = query_request(table, partition_key, bounds, backward, limit, None, consistent)
-        return self._items(self._core.query(request, timeout_s))
+        return self._items(self._core.query(request, timeout_s), spent)
 
     def query_pages(
         self,
@@ -181,13 +202,14 @@ class AsyncClient:
         start_after: Attributes | None = None,
         consistent: bool = False,
         timeout_s: float | None = None,
+        spent: Spent | None = None,
     ) -> AsyncIterator[Page]:
         """As `Client.query_pages`, for `async for`."""
         bounds = sort_range(begins_with, gt, gte, lt, lte)
         request = query_request(
             table, partition_key, bounds, backward, limit, start_after, consistent
         )
-        return self._pages(self._core.query(request, timeout_s))
+        return self._pages(self._core.query(request, timeout_s), spent)
 
     def scan(
         self,
@@ -198,10 +220,11 @@ class AsyncClient:
         limit: int = 0,
         consistent: bool = False,
         timeout_s: float | None = None,
+        spent: Spent | None = None,
     ) -> AsyncIterator[Item]:
         """As `Client.scan`, for `async for`."""
         request = scan_request(table, segment, total_segments, limit, None, consistent)
-        return self._items(self._core.scan(request, timeout_s))
+        return self._items(self._core.scan(request, timeout_s), spent)
 
     def scan_pages(
         self,
@@ -213,10 +236,11 @@ class AsyncClient:
         start_after: Attributes | None = None,
         consistent: bool = False,
         timeout_s: float | None = None,
+        spent: Spent | None = None,
     ) -> AsyncIterator[Page]:
         """As `Client.scan_pages`, for `async for`."""
         request = scan_request(table, segment, total_segments, limit, start_after, consistent)
-        return self._pages(self._core.scan(request, timeout_s))
+        return self._pages(self._core.scan(request, timeout_s), spent)
 
     async def explain(
         self, table: str, key: Attributes, *, timeout_s: float | None = None
@@ -230,16 +254,17 @@ class AsyncClient:
         """As `Client.describe_router`."""
         return await self._run(self._core.describe_router(time.monotonic(), timeout_s))
 
-    async def _items(self, cursor: PageCursor) -> AsyncIterator[Item]:
-        async for page in self._pages(cursor):
+    async def _items(self, cursor: PageCursor, spent: Spent | None) -> AsyncIterator[Item]:
+        async for page in self._pages(cursor, spent):
             for item in page.items:
                 yield item
 
-    async def _pages(self, cursor: PageCursor) -> AsyncIterator[Page]:
+    async def _pages(self, cursor: PageCursor, spent: Spent | None) -> AsyncIterator[Page]:
         while not cursor.exhausted:
-            yield await self._run(cursor.next_page(time.monotonic()))
+            yield await self._run(cursor.next_page(time.monotonic()), spent)
 
-    async def _run(self, call: Call[T]) -> T:
+    async def _run(self, call: Call[T], spent: Spent | None = None) -> T:
+        call.meter(spent)
         while True:
             if self._closed:
                 raise InvalidRequest(Reason.INVALID_ARGUMENT, "the client is closed")

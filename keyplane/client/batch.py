@@ -9,7 +9,6 @@ from google.protobuf.message import Message
 
 from keyplane.client.call import Call, CallContext, Method, T
 from keyplane.client.errors import BatchIncomplete
-from keyplane.client.pool import Outcome
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError, Reason
 
@@ -64,14 +63,16 @@ class BatchGetCall(_Batch[T]):
 
     def answered(self, now: float, response: Message) -> bool:
         assert isinstance(response, data.BatchGetItemResponse)
-        self._release(now, Outcome.ANSWERED)
+        self._take(now, response)
         for table, found in response.items.items():
             self._items[table].extend(found.items)
         left = response.unprocessed_keys
         if not left:
             self._result = self._finish(self._items)
             return True
-        self.request = data.BatchGetItemRequest(requests=left)
+        self.request = data.BatchGetItemRequest(
+            requests=left, return_consumed_capacity=self.request.return_consumed_capacity
+        )
         self._go_on(now, sum(len(keys.keys) for keys in left.values()), definite=True)
         return False
 
@@ -103,14 +104,18 @@ class BatchWriteCall(_Batch[None]):
 
     def answered(self, now: float, response: Message) -> bool:
         assert isinstance(response, data.BatchWriteItemResponse)
-        self._release(now, Outcome.ANSWERED)
+        self._take(now, response)
         left = list(_writes(response.unprocessed))
         if not left:
             return True
         doubtful = any(write.indefinite for write in left)
         token = self.request.token
         attempt = token.attempt + 1 if doubtful else 0
-        self.request = data.BatchWriteItemRequest(requests=response.unprocessed, token=token)
+        self.request = data.BatchWriteItemRequest(
+            requests=response.unprocessed,
+            token=token,
+            return_consumed_capacity=self.request.return_consumed_capacity,
+        )
         self.request.token.attempt = attempt
         self._doubt = None  # the marks say it, write by write
         self._go_on(now, len(left), definite=not doubtful)

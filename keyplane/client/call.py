@@ -21,6 +21,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from google.protobuf.message import Message
 
+from keyplane.client.capacity import Spent
 from keyplane.client.config import ClientConfig
 from keyplane.client.errors import typed
 from keyplane.client.pool import Outcome, Rng, Router, RouterPool, outcome_of
@@ -87,6 +88,7 @@ class Call(Generic[T]):
         "_resume_at",
         "_router",
         "_sent_at",
+        "_spent",
         "_started_at",
         "_tried",
         "method",
@@ -108,6 +110,7 @@ class Call(Generic[T]):
         self._context = context
         self._finish = finish
         self._result: T | None = None
+        self._spent: Spent | None = None
         self._started_at = now
         self._deadline = now + (context.config.timeout_s if timeout_s is None else timeout_s)
         self._resume_at = now
@@ -125,6 +128,13 @@ class Call(Generic[T]):
         # speak of later attempts only and do not settle it.
         self._doubt: KeyplaneError | None = None
         context.budget.earn()
+
+    def meter(self, spent: Spent | None) -> None:
+        """Has answers say what they consumed, for `spent` to add up. Only for data calls."""
+        self._spent = spent
+        if spent is not None:
+            wanted = data.RETURN_CONSUMED_CAPACITY_TOTAL
+            cast(Any, self.request).return_consumed_capacity = wanted
 
     @property
     def result(self) -> T:
@@ -178,7 +188,7 @@ class Call(Generic[T]):
 
     def answered(self, now: float, response: Message) -> bool:
         """Takes an answer. True when the call is over and `result` is there."""
-        self._release(now, Outcome.ANSWERED)
+        self._take(now, response)
         self._result = self._finish(response)
         return True
 
@@ -209,6 +219,12 @@ class Call(Generic[T]):
         if self._hedge is not None and self._router is not None:
             self.keep(self._router.address, now)
         self._release(now, Outcome.ANSWERED)
+
+    def _take(self, now: float, response: Message) -> None:
+        """Counts an answer."""
+        self._release(now, Outcome.ANSWERED)
+        if self._spent is not None:
+            self._spent.take(response)
 
     def _attempt_s(self, now: float) -> float:
         """How long an attempt that begins now may take."""

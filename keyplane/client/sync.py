@@ -17,6 +17,7 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from keyplane.client.call import Call, Method, T, Wait
+from keyplane.client.capacity import Spent
 from keyplane.client.channels import HEALTH, channel_options, is_healthy, read_error, serialize
 from keyplane.client.config import ClientConfig
 from keyplane.client.core import (
@@ -52,6 +53,7 @@ class Client:
 
     Keys and items are plain dictionaries; see `keyplane.model.items` for what they may hold.
     `timeout_s` is for the whole call, retries included, and for each page of a query or scan.
+    `spent` is told how many capacity units the call consumed.
     """
 
     def __init__(self, routers: Sequence[str], config: ClientConfig | None = None) -> None:
@@ -95,9 +97,12 @@ class Client:
         *,
         consistent: bool = False,
         timeout_s: float | None = None,
+        spent: Spent | None = None,
     ) -> Item | None:
         """The item, or None if there is none."""
-        found = self.get_versioned(table, key, consistent=consistent, timeout_s=timeout_s)
+        found = self.get_versioned(
+            table, key, consistent=consistent, timeout_s=timeout_s, spent=spent
+        )
         return None if found is None else found.item
 
     def get_versioned(
@@ -107,11 +112,12 @@ class Client:
         *,
         consistent: bool = False,
         timeout_s: float | None = None,
+        spent: Spent | None = None,
     ) -> VersionedItem | None:
         """The item and its version, for a later write with `if_version`."""
         with self._lock:
             call = self._core.get(time.monotonic(), table, key, consistent, timeout_s)
-        return self._run(call)
+        return self._run(call, spent)
 
     def put_item(
         self,
@@ -121,6 +127,7 @@ class Client:
         if_exists: bool | None = None,
         if_version: int | None = None,
         timeout_s: float | None = None,
+        spent: Spent | None = None,
     ) -> int:
         """Writes an item and returns its version.
 
@@ -130,7 +137,7 @@ class Client:
         wanted = condition(if_exists, if_version)
         with self._lock:
             call = self._core.put(time.monotonic(), table, item, wanted, timeout_s)
-        return self._run(call)
+        return self._run(call, spent)
 
     def delete_item(
         self,
@@ -140,12 +147,13 @@ class Client:
         if_exists: bool | None = None,
         if_version: int | None = None,
         timeout_s: float | None = None,
+        spent: Spent | None = None,
     ) -> bool:
         """Deletes an item. Whether there was one. Conditions as for `put_item`."""
         wanted = condition(if_exists, if_version)
         with self._lock:
             call = self._core.delete(time.monotonic(), table, key, wanted, timeout_s)
-        return self._run(call)
+        return self._run(call, spent)
 
     def batch_get(
         self,
@@ -153,6 +161,7 @@ class Client:
         *,
         consistent: bool = False,
         timeout_s: float | None = None,
+        spent: Spent | None = None,
     ) -> dict[str, list[Item]]:
         """The items with the given keys, by table: up to 100 keys, in no particular order.
 
@@ -160,10 +169,14 @@ class Client:
         """
         with self._lock:
             call = self._core.batch_get(time.monotonic(), keys, consistent, timeout_s)
-        return self._run(call)
+        return self._run(call, spent)
 
     def batch_write(
-        self, writes: Mapping[str, Iterable[Put | Delete]], *, timeout_s: float | None = None
+        self,
+        writes: Mapping[str, Iterable[Put | Delete]],
+        *,
+        timeout_s: float | None = None,
+        spent: Spent | None = None,
     ) -> None:
         """Up to 25 puts and deletes, by table. Each is atomic, the batch is not.
 
@@ -171,7 +184,7 @@ class Client:
         """
         with self._lock:
             call = self._core.batch_write(time.monotonic(), writes, timeout_s)
-        self._run(call)
+        self._run(call, spent)
 
     def query(
         self,
@@ -187,6 +200,7 @@ class Client:
         limit: int = 0,
         consistent: bool = False,
         timeout_s: float | None = None,
+        spent: Spent | None = None,
     ) -> Iterator[Item]:
         """Items of one partition key in the order of their sort keys, fetched as they are used.
 
@@ -195,7 +209,7 @@ class Client:
         """
         bounds = sort_range(begins_with, gt, gte, lt, lte)
         request = query_request(table, partition_key, bounds, backward, limit, None, consistent)
-        return self._items(self._core.query(request, timeout_s))
+        return self._items(self._core.query(request, timeout_s), spent)
 
     def query_pages(
         self,
@@ -212,13 +226,14 @@ class Client:
         start_after: Attributes | None = None,
         consistent: bool = False,
         timeout_s: float | None = None,
+        spent: Spent | None = None,
     ) -> Iterator[Page]:
         """As `query`, page by page of up to 1 MB. start_after: `next_key` of an earlier page."""
         bounds = sort_range(begins_with, gt, gte, lt, lte)
         request = query_request(
             table, partition_key, bounds, backward, limit, start_after, consistent
         )
-        return self._pages(self._core.query(request, timeout_s))
+        return self._pages(self._core.query(request, timeout_s), spent)
 
     def scan(
         self,
@@ -229,10 +244,11 @@ class Client:
         limit: int = 0,
         consistent: bool = False,
         timeout_s: float | None = None,
+        spent: Spent | None = None,
     ) -> Iterator[Item]:
         """All items of a table, or of one of its segments, in no useful order."""
         request = scan_request(table, segment, total_segments, limit, None, consistent)
-        return self._items(self._core.scan(request, timeout_s))
+        return self._items(self._core.scan(request, timeout_s), spent)
 
     def scan_pages(
         self,
@@ -244,10 +260,11 @@ class Client:
         start_after: Attributes | None = None,
         consistent: bool = False,
         timeout_s: float | None = None,
+        spent: Spent | None = None,
     ) -> Iterator[Page]:
         """As `scan`, page by page of up to 1 MB. start_after: `next_key` of an earlier page."""
         request = scan_request(table, segment, total_segments, limit, start_after, consistent)
-        return self._pages(self._core.scan(request, timeout_s))
+        return self._pages(self._core.scan(request, timeout_s), spent)
 
     def explain(
         self, table: str, key: Attributes, *, timeout_s: float | None = None
@@ -263,17 +280,18 @@ class Client:
             call = self._core.describe_router(time.monotonic(), timeout_s)
         return self._run(call)
 
-    def _items(self, cursor: PageCursor) -> Iterator[Item]:
-        for page in self._pages(cursor):
+    def _items(self, cursor: PageCursor, spent: Spent | None) -> Iterator[Item]:
+        for page in self._pages(cursor, spent):
             yield from page.items
 
-    def _pages(self, cursor: PageCursor) -> Iterator[Page]:
+    def _pages(self, cursor: PageCursor, spent: Spent | None) -> Iterator[Page]:
         while not cursor.exhausted:
             with self._lock:
                 call = cursor.next_page(time.monotonic())
-            yield self._run(call)
+            yield self._run(call, spent)
 
-    def _run(self, call: Call[T]) -> T:
+    def _run(self, call: Call[T], spent: Spent | None = None) -> T:
+        call.meter(spent)
         while True:
             with self._lock:
                 self._check_usable()

@@ -27,9 +27,6 @@ _NULL_BYTES = 1
 _CONTAINER_BYTES = 3
 _ELEMENT_BYTES = 1
 
-# Kinds of values that are never refused, but for the size of the item.
-_ALWAYS_VALID = frozenset(("s", "b", "bool"))
-
 
 def item_size(item: data.Item) -> int:
     """Size in bytes as DynamoDB counts it, names included. Raises as `validate_item`, but for the
@@ -54,21 +51,6 @@ def validate_item(item: data.Item) -> int:
             f"the item has {size} bytes; at most {ITEM_BYTES_MAX} (400 KB) fit, names included",
         )
     return size
-
-
-def check_item(item: data.Item, encoded_bytes: int) -> None:
-    """As `validate_item` without the size, which most items are far too small to be refused for.
-
-    encoded_bytes: of the serialized item, which is never less than the size.
-    """
-    if encoded_bytes > ITEM_BYTES_MAX:
-        validate_item(item)
-        return
-    for name, value in item.attributes.items():
-        if not name:
-            raise _unnamed()
-        if value.WhichOneof("value") not in _ALWAYS_VALID:
-            _value_size(name, value, 0)
 
 
 def _name_size(name: str) -> int:

@@ -27,6 +27,7 @@ from keyplane import (
     NotFound,
     Put,
     Reason,
+    Spent,
     TableNotFound,
     Unavailable,
 )
@@ -349,3 +350,53 @@ def test_a_read_that_is_always_hedged_reads_and_fails_the_same(cluster: Cluster)
                 await client.get_item("nothing", key)
 
     asyncio.run(story())
+
+
+async def spend_async(cluster: Cluster, spent: Spent) -> None:
+    async with AsyncClient(routers(cluster)) as client:
+        key = {"artist": "Bill Evans", "song": "Peace Piece"}
+        await client.put_item("music", key | {"notes": "x" * 5000}, spent=spent)
+        await client.get_item("music", key, consistent=True, spent=spent)
+        await client.get_item("music", key, spent=spent)
+        await client.batch_get({"music": [key]}, spent=spent)
+        async for _ in client.query("music", "Bill Evans", consistent=True, spent=spent):
+            pass
+        await client.batch_write({"music": [Delete(key)]}, spent=spent)
+        await client.delete_item("music", key, spent=spent)
+
+
+def spend(cluster: Cluster, spent: Spent) -> None:
+    with Client(routers(cluster)) as client:
+        key = {"artist": "Bill Evans", "song": "Peace Piece"}
+        client.put_item("music", key | {"notes": "x" * 5000}, spent=spent)
+        client.get_item("music", key, consistent=True, spent=spent)
+        client.get_item("music", key, spent=spent)
+        client.batch_get({"music": [key]}, spent=spent)
+        for _ in client.query("music", "Bill Evans", consistent=True, spent=spent):
+            pass
+        client.batch_write({"music": [Delete(key)]}, spent=spent)
+        client.delete_item("music", key, spent=spent)
+
+
+def test_both_clients_add_up_what_their_calls_consumed(cluster: Cluster) -> None:
+    """An item of 5,038 bytes: two read units, and five write units to put or to delete."""
+    sync, async_ = Spent(), Spent()
+    spend(cluster, sync)
+    asyncio.run(spend_async(cluster, async_))
+    assert sync.total == async_.total == (2 + 1 + 1 + 2, 5 + 5 + 1)
+    assert list(sync.tables) == ["music"]
+
+
+def test_a_scan_adds_up_its_pages(cluster: Cluster) -> None:
+    """1.5 MB in three pages at least; what they hold together is what is paid for."""
+    with Client(routers(cluster)) as client:
+        for number in range(5):
+            item = {"artist": f"page {number}", "song": "x", "notes": "x" * 300_000}
+            client.put_item("music", item)
+        spent = Spent()
+        pages = list(client.scan_pages("music", consistent=True, spent=spent))
+        assert len(pages) > 1
+        units = 1_500_000 / 4096
+        assert units <= spent.total.read <= units + len(pages) + 2
+        for number in range(5):
+            client.delete_item("music", {"artist": f"page {number}", "song": "x"})

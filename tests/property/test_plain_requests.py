@@ -10,7 +10,7 @@ from cache.routes import RouteTable
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError
-from keyplane.model.items import check_item, to_item
+from keyplane.model.items import to_item, validate_item
 from keyplane.storage.v1 import storage_pb2 as storage
 from router.parse import place
 from router.plain import PlainRequest, place_plain, plain_request, plain_token
@@ -86,8 +86,7 @@ def test_a_write_means_the_same(
     for exact in (False, True):
         placed = place_plain(table, plain, exact)
         if placed is not None:
-            check_item(item, len(plain.item))
-            assert placed == place(table, item, exact)
+            assert placed == (*place(table, item, exact), validate_item(item))
 
 
 @given(st.sampled_from(TABLES), st.dictionaries(NAMES, st.text(min_size=1, max_size=9), max_size=3))
@@ -107,7 +106,8 @@ def test_no_bytes_are_taken_for_an_item_that_is_none(
 ) -> None:
     placed = place_plain(table, plain_item(noise), exact)
     if placed is not None:
-        assert placed == place(table, data.Item.FromString(noise), exact)
+        item = data.Item.FromString(noise)
+        assert placed == (*place(table, item, exact), validate_item(item))
     plain_token(noise)
     plain = plain_request(noise)
     if plain is not None:

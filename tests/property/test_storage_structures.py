@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from storage.digest import Digest
 from storage.engine import RocksEngine
 from storage.memory import MemoryEngine
-from storage.stored import item_of, join_token, made_by, read_version, seal_item
+from storage.stored import item_of, join_token, made_by, read_version, seal_item, size_of
 from storage.suggest import median_cut
 from wire.memory import VirtualClock
 from wire.ports import Batch
@@ -48,17 +48,25 @@ def test_a_digest_kept_up_to_date_is_the_digest_of_what_is_there(batches: list[B
     st.integers(0, 2**64 - 1),
     st.none() | st.tuples(st.binary(min_size=16, max_size=16), st.integers(0, 2**64 - 1)),
     st.binary(max_size=50),
+    st.integers(0, 2**32 - 1),
 )
 def test_a_stored_item_reads_back(
-    version: int, token: tuple[bytes, int] | None, item: bytes
+    version: int, token: tuple[bytes, int] | None, item: bytes, item_bytes: int
 ) -> None:
     joined = join_token(*token) if token else b""
-    sealed = seal_item(version, joined, item)
+    sealed = seal_item(version, joined, item, item_bytes)
+    assert size_of(sealed) == item_bytes
     assert read_version(sealed) == version
     assert made_by(sealed, joined) == bool(token)
     other = bytes([joined[0] ^ 1]) + joined[1:] if joined else bytes(24)
     assert not made_by(sealed, other)
     assert item_of(sealed) == item
+    # As older versions stored it.
+    old = b"\x01" + sealed[1:34] + item
+    assert read_version(old) == version
+    assert made_by(old, joined) == bool(token)
+    assert item_of(old) == item
+    assert size_of(old) == len(item)
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=60) | st.lists(st.integers(0, 3)))

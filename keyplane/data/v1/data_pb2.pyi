@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -17,6 +18,28 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ReturnConsumedCapacity:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReturnConsumedCapacityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReturnConsumedCapacity.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RETURN_CONSUMED_CAPACITY_UNSPECIFIED: _ReturnConsumedCapacity.ValueType  # 0
+    RETURN_CONSUMED_CAPACITY_NONE: _ReturnConsumedCapacity.ValueType  # 1
+    RETURN_CONSUMED_CAPACITY_TOTAL: _ReturnConsumedCapacity.ValueType  # 2
+    RETURN_CONSUMED_CAPACITY_INDEXES: _ReturnConsumedCapacity.ValueType  # 3
+    """TOTAL, and the part of the table itself beside those of its indexes."""
+
+class ReturnConsumedCapacity(_ReturnConsumedCapacity, metaclass=_ReturnConsumedCapacityEnumTypeWrapper):
+    """What a response says of the capacity units that the request has consumed. Unset: as NONE."""
+
+RETURN_CONSUMED_CAPACITY_UNSPECIFIED: ReturnConsumedCapacity.ValueType  # 0
+RETURN_CONSUMED_CAPACITY_NONE: ReturnConsumedCapacity.ValueType  # 1
+RETURN_CONSUMED_CAPACITY_TOTAL: ReturnConsumedCapacity.ValueType  # 2
+RETURN_CONSUMED_CAPACITY_INDEXES: ReturnConsumedCapacity.ValueType  # 3
+"""TOTAL, and the part of the table itself beside those of its indexes."""
+Global___ReturnConsumedCapacity: _TypeAlias = ReturnConsumedCapacity  # noqa: Y015
 
 @_typing.final
 class AttributeValue(_message.Message):
@@ -302,14 +325,79 @@ class Condition(_message.Message):
 Global___Condition: _TypeAlias = Condition  # noqa: Y015
 
 @_typing.final
+class Capacity(_message.Message):
+    """Capacity units. capacity_units is the sum of the other two."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAPACITY_UNITS_FIELD_NUMBER: _builtins.int
+    READ_CAPACITY_UNITS_FIELD_NUMBER: _builtins.int
+    WRITE_CAPACITY_UNITS_FIELD_NUMBER: _builtins.int
+    capacity_units: _builtins.float
+    read_capacity_units: _builtins.float
+    write_capacity_units: _builtins.float
+    def __init__(
+        self,
+        *,
+        capacity_units: _builtins.float = ...,
+        read_capacity_units: _builtins.float = ...,
+        write_capacity_units: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_units", b"capacity_units", "read_capacity_units", b"read_capacity_units", "write_capacity_units", b"write_capacity_units"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Capacity: _TypeAlias = Capacity  # noqa: Y015
+
+@_typing.final
+class ConsumedCapacity(_message.Message):
+    """Of one table."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TABLE_FIELD_NUMBER: _builtins.int
+    CAPACITY_UNITS_FIELD_NUMBER: _builtins.int
+    READ_CAPACITY_UNITS_FIELD_NUMBER: _builtins.int
+    WRITE_CAPACITY_UNITS_FIELD_NUMBER: _builtins.int
+    TABLE_CAPACITY_FIELD_NUMBER: _builtins.int
+    table: _builtins.str
+    capacity_units: _builtins.float
+    read_capacity_units: _builtins.float
+    write_capacity_units: _builtins.float
+    @_builtins.property
+    def table_capacity(self) -> Global___Capacity:
+        """With INDEXES only."""
+
+    def __init__(
+        self,
+        *,
+        table: _builtins.str = ...,
+        capacity_units: _builtins.float = ...,
+        read_capacity_units: _builtins.float = ...,
+        write_capacity_units: _builtins.float = ...,
+        table_capacity: Global___Capacity | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["table_capacity", b"table_capacity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_units", b"capacity_units", "read_capacity_units", b"read_capacity_units", "table", b"table", "table_capacity", b"table_capacity", "write_capacity_units", b"write_capacity_units"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConsumedCapacity: _TypeAlias = ConsumedCapacity  # noqa: Y015
+
+@_typing.final
 class GetItemRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     TABLE_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     CONSISTENT_READ_FIELD_NUMBER: _builtins.int
+    RETURN_CONSUMED_CAPACITY_FIELD_NUMBER: _builtins.int
     table: _builtins.str
     consistent_read: _builtins.bool
+    return_consumed_capacity: Global___ReturnConsumedCapacity.ValueType
     @_builtins.property
     def key(self) -> Global___Item: ...
     def __init__(
@@ -318,10 +406,11 @@ class GetItemRequest(_message.Message):
         table: _builtins.str = ...,
         key: Global___Item | None = ...,
         consistent_read: _builtins.bool = ...,
+        return_consumed_capacity: Global___ReturnConsumedCapacity.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistent_read", b"consistent_read", "key", b"key", "table", b"table"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistent_read", b"consistent_read", "key", b"key", "return_consumed_capacity", b"return_consumed_capacity", "table", b"table"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -333,20 +422,26 @@ class GetItemResponse(_message.Message):
 
     ITEM_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    CONSUMED_CAPACITY_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     @_builtins.property
     def item(self) -> Global___Item:
         """Unset when there is no such item."""
+
+    @_builtins.property
+    def consumed_capacity(self) -> Global___ConsumedCapacity:
+        """Here and below: as the request asks for."""
 
     def __init__(
         self,
         *,
         item: Global___Item | None = ...,
         version: _builtins.int = ...,
+        consumed_capacity: Global___ConsumedCapacity | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consumed_capacity", b"consumed_capacity", "item", b"item"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item", b"item", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumed_capacity", b"consumed_capacity", "item", b"item", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -360,7 +455,9 @@ class PutItemRequest(_message.Message):
     ITEM_FIELD_NUMBER: _builtins.int
     CONDITION_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
+    RETURN_CONSUMED_CAPACITY_FIELD_NUMBER: _builtins.int
     table: _builtins.str
+    return_consumed_capacity: Global___ReturnConsumedCapacity.ValueType
     @_builtins.property
     def item(self) -> Global___Item: ...
     @_builtins.property
@@ -374,10 +471,11 @@ class PutItemRequest(_message.Message):
         item: Global___Item | None = ...,
         condition: Global___Condition | None = ...,
         token: Global___WriteToken | None = ...,
+        return_consumed_capacity: Global___ReturnConsumedCapacity.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "item", b"item", "token", b"token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "item", b"item", "table", b"table", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "item", b"item", "return_consumed_capacity", b"return_consumed_capacity", "table", b"table", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -388,16 +486,20 @@ class PutItemResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int
+    CONSUMED_CAPACITY_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Of the item as written. Versions of one key only rise, over deletes too."""
+    @_builtins.property
+    def consumed_capacity(self) -> Global___ConsumedCapacity: ...
     def __init__(
         self,
         *,
         version: _builtins.int = ...,
+        consumed_capacity: Global___ConsumedCapacity | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consumed_capacity", b"consumed_capacity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumed_capacity", b"consumed_capacity", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -411,7 +513,9 @@ class DeleteItemRequest(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     CONDITION_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
+    RETURN_CONSUMED_CAPACITY_FIELD_NUMBER: _builtins.int
     table: _builtins.str
+    return_consumed_capacity: Global___ReturnConsumedCapacity.ValueType
     @_builtins.property
     def key(self) -> Global___Item: ...
     @_builtins.property
@@ -425,10 +529,11 @@ class DeleteItemRequest(_message.Message):
         key: Global___Item | None = ...,
         condition: Global___Condition | None = ...,
         token: Global___WriteToken | None = ...,
+        return_consumed_capacity: Global___ReturnConsumedCapacity.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "key", b"key", "token", b"token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "key", b"key", "table", b"table", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "key", b"key", "return_consumed_capacity", b"return_consumed_capacity", "table", b"table", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -439,16 +544,20 @@ class DeleteItemResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DELETED_FIELD_NUMBER: _builtins.int
+    CONSUMED_CAPACITY_FIELD_NUMBER: _builtins.int
     deleted: _builtins.bool
     """Whether there was an item to delete."""
+    @_builtins.property
+    def consumed_capacity(self) -> Global___ConsumedCapacity: ...
     def __init__(
         self,
         *,
         deleted: _builtins.bool = ...,
+        consumed_capacity: Global___ConsumedCapacity | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consumed_capacity", b"consumed_capacity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumed_capacity", b"consumed_capacity", "deleted", b"deleted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -523,16 +632,19 @@ class BatchGetItemRequest(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     REQUESTS_FIELD_NUMBER: _builtins.int
+    RETURN_CONSUMED_CAPACITY_FIELD_NUMBER: _builtins.int
+    return_consumed_capacity: Global___ReturnConsumedCapacity.ValueType
     @_builtins.property
     def requests(self) -> _containers.MessageMap[_builtins.str, Global___TableKeys]: ...
     def __init__(
         self,
         *,
         requests: _abc.Mapping[_builtins.str, Global___TableKeys] | None = ...,
+        return_consumed_capacity: Global___ReturnConsumedCapacity.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests", "return_consumed_capacity", b"return_consumed_capacity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -586,21 +698,27 @@ class BatchGetItemResponse(_message.Message):
 
     ITEMS_FIELD_NUMBER: _builtins.int
     UNPROCESSED_KEYS_FIELD_NUMBER: _builtins.int
+    CONSUMED_CAPACITY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def items(self) -> _containers.MessageMap[_builtins.str, Global___TableItems]:
         """Items found, in no particular order. Keys without an item are left out."""
 
     @_builtins.property
     def unprocessed_keys(self) -> _containers.MessageMap[_builtins.str, Global___TableKeys]: ...
+    @_builtins.property
+    def consumed_capacity(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConsumedCapacity]:
+        """One for each table of the request."""
+
     def __init__(
         self,
         *,
         items: _abc.Mapping[_builtins.str, Global___TableItems] | None = ...,
         unprocessed_keys: _abc.Mapping[_builtins.str, Global___TableKeys] | None = ...,
+        consumed_capacity: _abc.Iterable[Global___ConsumedCapacity] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "unprocessed_keys", b"unprocessed_keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumed_capacity", b"consumed_capacity", "items", b"items", "unprocessed_keys", b"unprocessed_keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -691,6 +809,8 @@ class BatchWriteItemRequest(_message.Message):
 
     REQUESTS_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
+    RETURN_CONSUMED_CAPACITY_FIELD_NUMBER: _builtins.int
+    return_consumed_capacity: Global___ReturnConsumedCapacity.ValueType
     @_builtins.property
     def requests(self) -> _containers.MessageMap[_builtins.str, Global___TableWrites]: ...
     @_builtins.property
@@ -702,10 +822,11 @@ class BatchWriteItemRequest(_message.Message):
         *,
         requests: _abc.Mapping[_builtins.str, Global___TableWrites] | None = ...,
         token: Global___WriteToken | None = ...,
+        return_consumed_capacity: Global___ReturnConsumedCapacity.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["requests", b"requests", "return_consumed_capacity", b"return_consumed_capacity", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -737,16 +858,22 @@ class BatchWriteItemResponse(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     UNPROCESSED_FIELD_NUMBER: _builtins.int
+    CONSUMED_CAPACITY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def unprocessed(self) -> _containers.MessageMap[_builtins.str, Global___TableWrites]: ...
+    @_builtins.property
+    def consumed_capacity(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConsumedCapacity]:
+        """One for each table of the request."""
+
     def __init__(
         self,
         *,
         unprocessed: _abc.Mapping[_builtins.str, Global___TableWrites] | None = ...,
+        consumed_capacity: _abc.Iterable[Global___ConsumedCapacity] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["unprocessed", b"unprocessed"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumed_capacity", b"consumed_capacity", "unprocessed", b"unprocessed"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -796,11 +923,13 @@ class QueryRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     EXCLUSIVE_START_KEY_FIELD_NUMBER: _builtins.int
     CONSISTENT_READ_FIELD_NUMBER: _builtins.int
+    RETURN_CONSUMED_CAPACITY_FIELD_NUMBER: _builtins.int
     table: _builtins.str
     scan_index_backward: _builtins.bool
     limit: _builtins.int
     """Most items to return; 0 means as many as fit in 1 MB."""
     consistent_read: _builtins.bool
+    return_consumed_capacity: Global___ReturnConsumedCapacity.ValueType
     @_builtins.property
     def partition_key(self) -> Global___AttributeValue: ...
     @_builtins.property
@@ -819,10 +948,11 @@ class QueryRequest(_message.Message):
         limit: _builtins.int = ...,
         exclusive_start_key: Global___Item | None = ...,
         consistent_read: _builtins.bool = ...,
+        return_consumed_capacity: Global___ReturnConsumedCapacity.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["exclusive_start_key", b"exclusive_start_key", "partition_key", b"partition_key", "sort_key", b"sort_key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistent_read", b"consistent_read", "exclusive_start_key", b"exclusive_start_key", "limit", b"limit", "partition_key", b"partition_key", "scan_index_backward", b"scan_index_backward", "sort_key", b"sort_key", "table", b"table"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistent_read", b"consistent_read", "exclusive_start_key", b"exclusive_start_key", "limit", b"limit", "partition_key", b"partition_key", "return_consumed_capacity", b"return_consumed_capacity", "scan_index_backward", b"scan_index_backward", "sort_key", b"sort_key", "table", b"table"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -834,21 +964,25 @@ class QueryResponse(_message.Message):
 
     ITEMS_FIELD_NUMBER: _builtins.int
     LAST_EVALUATED_KEY_FIELD_NUMBER: _builtins.int
+    CONSUMED_CAPACITY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Item]: ...
     @_builtins.property
     def last_evaluated_key(self) -> Global___Item:
         """Unset at the end."""
 
+    @_builtins.property
+    def consumed_capacity(self) -> Global___ConsumedCapacity: ...
     def __init__(
         self,
         *,
         items: _abc.Iterable[Global___Item] | None = ...,
         last_evaluated_key: Global___Item | None = ...,
+        consumed_capacity: Global___ConsumedCapacity | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_evaluated_key", b"last_evaluated_key"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consumed_capacity", b"consumed_capacity", "last_evaluated_key", b"last_evaluated_key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "last_evaluated_key", b"last_evaluated_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumed_capacity", b"consumed_capacity", "items", b"items", "last_evaluated_key", b"last_evaluated_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -864,12 +998,14 @@ class ScanRequest(_message.Message):
     SEGMENT_FIELD_NUMBER: _builtins.int
     TOTAL_SEGMENTS_FIELD_NUMBER: _builtins.int
     CONSISTENT_READ_FIELD_NUMBER: _builtins.int
+    RETURN_CONSUMED_CAPACITY_FIELD_NUMBER: _builtins.int
     table: _builtins.str
     limit: _builtins.int
     segment: _builtins.int
     """0 and 0, or 0 and 1: one segment."""
     total_segments: _builtins.int
     consistent_read: _builtins.bool
+    return_consumed_capacity: Global___ReturnConsumedCapacity.ValueType
     @_builtins.property
     def exclusive_start_key(self) -> Global___Item: ...
     def __init__(
@@ -881,10 +1017,11 @@ class ScanRequest(_message.Message):
         segment: _builtins.int = ...,
         total_segments: _builtins.int = ...,
         consistent_read: _builtins.bool = ...,
+        return_consumed_capacity: Global___ReturnConsumedCapacity.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["exclusive_start_key", b"exclusive_start_key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistent_read", b"consistent_read", "exclusive_start_key", b"exclusive_start_key", "limit", b"limit", "segment", b"segment", "table", b"table", "total_segments", b"total_segments"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consistent_read", b"consistent_read", "exclusive_start_key", b"exclusive_start_key", "limit", b"limit", "return_consumed_capacity", b"return_consumed_capacity", "segment", b"segment", "table", b"table", "total_segments", b"total_segments"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -896,19 +1033,23 @@ class ScanResponse(_message.Message):
 
     ITEMS_FIELD_NUMBER: _builtins.int
     LAST_EVALUATED_KEY_FIELD_NUMBER: _builtins.int
+    CONSUMED_CAPACITY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___Item]: ...
     @_builtins.property
     def last_evaluated_key(self) -> Global___Item: ...
+    @_builtins.property
+    def consumed_capacity(self) -> Global___ConsumedCapacity: ...
     def __init__(
         self,
         *,
         items: _abc.Iterable[Global___Item] | None = ...,
         last_evaluated_key: Global___Item | None = ...,
+        consumed_capacity: Global___ConsumedCapacity | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_evaluated_key", b"last_evaluated_key"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["consumed_capacity", b"consumed_capacity", "last_evaluated_key", b"last_evaluated_key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "last_evaluated_key", b"last_evaluated_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumed_capacity", b"consumed_capacity", "items", b"items", "last_evaluated_key", b"last_evaluated_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -197,12 +197,15 @@ class GetResult(_message.Message):
     ITEM_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     DEFERRED_FIELD_NUMBER: _builtins.int
+    ITEM_BYTES_FIELD_NUMBER: _builtins.int
     found: _builtins.bool
     item: _builtins.bytes
     """A serialized keyplane.data.v1.Item, as it was put."""
     version: _builtins.int
     deferred: _builtins.bool
     """Only inside a batch: not looked up, because the results before it fill the reply. Ask again."""
+    item_bytes: _builtins.int
+    """Its size as capacity units count it; see WriteOp."""
     def __init__(
         self,
         *,
@@ -210,10 +213,11 @@ class GetResult(_message.Message):
         item: _builtins.bytes = ...,
         version: _builtins.int = ...,
         deferred: _builtins.bool = ...,
+        item_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deferred", b"deferred", "found", b"found", "item", b"item", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deferred", b"deferred", "found", b"found", "item", b"item", "item_bytes", b"item_bytes", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -228,9 +232,14 @@ class WriteOp(_message.Message):
     DELETE_FIELD_NUMBER: _builtins.int
     CONDITION_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
+    ITEM_BYTES_FIELD_NUMBER: _builtins.int
     put: _builtins.bytes
     """A serialized keyplane.data.v1.Item."""
     delete: _builtins.bool
+    item_bytes: _builtins.int
+    """Of a put: the size of the item as DynamoDB counts it, names included, which is never more than
+    that of its bytes. 0: not known; its bytes are counted instead.
+    """
     @_builtins.property
     def key(self) -> Global___ItemKey: ...
     @_builtins.property
@@ -245,10 +254,11 @@ class WriteOp(_message.Message):
         delete: _builtins.bool = ...,
         condition: _data_pb2.Condition | None = ...,
         token: _data_pb2.WriteToken | None = ...,
+        item_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "condition", b"condition", "delete", b"delete", "key", b"key", "put", b"put", "token", b"token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "condition", b"condition", "delete", b"delete", "key", b"key", "put", b"put", "token", b"token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "condition", b"condition", "delete", b"delete", "item_bytes", b"item_bytes", "key", b"key", "put", b"put", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_action: _TypeAlias = _typing.Literal["put", "delete"]  # noqa: Y015
     _WhichOneofArgType_action: _TypeAlias = _typing.Literal["action", b"action"]  # noqa: Y015
@@ -263,6 +273,7 @@ class WriteResult(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     EXISTED_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    BEFORE_BYTES_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """Of the item written, or of the item deleted; 0 where there was nothing to delete."""
     existed: _builtins.bool
@@ -271,16 +282,19 @@ class WriteResult(_message.Message):
     """Inside a batch, and of a remembered write: the error table's reason this write failed with; empty
     on success.
     """
+    before_bytes: _builtins.int
+    """Size of the item that was there before. 0 without one, and of a write that was done earlier."""
     def __init__(
         self,
         *,
         version: _builtins.int = ...,
         existed: _builtins.bool = ...,
         reason: _builtins.str = ...,
+        before_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["existed", b"existed", "reason", b"reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_bytes", b"before_bytes", "existed", b"existed", "reason", b"reason", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -447,8 +461,11 @@ class PageResult(_message.Message):
     ITEMS_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
     LAST_FIELD_NUMBER: _builtins.int
+    ITEM_BYTES_FIELD_NUMBER: _builtins.int
     more: _builtins.bool
     """The page ended before the range did."""
+    item_bytes: _builtins.int
+    """Sizes of the items, together."""
     @_builtins.property
     def items(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Serialized items."""
@@ -463,10 +480,11 @@ class PageResult(_message.Message):
         items: _abc.Iterable[_builtins.bytes] | None = ...,
         more: _builtins.bool = ...,
         last: Global___ItemKey | None = ...,
+        item_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last", b"last"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "last", b"last", "more", b"more"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_bytes", b"item_bytes", "items", b"items", "last", b"last", "more", b"more"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from client_world import LOST, REFUSED, ClientWorld
 
-from keyplane import BatchIncomplete, Delete, KeyplaneError, OutcomeUnknown, Put, Reason
+from keyplane import BatchIncomplete, Delete, KeyplaneError, OutcomeUnknown, Put, Reason, Spent
 from keyplane.client import requests
 from keyplane.client.call import Call
 from keyplane.client.config import ClientConfig
@@ -208,3 +208,70 @@ def test_addresses_in_one_string_are_refused() -> None:
     """Iterating over the characters of an address would fail much later, and strangely."""
     with pytest.raises(KeyplaneError, match="list of addresses"):
         type(ClientWorld().core)("router:1", ClientConfig(), None, bytes(16), 0.0)  # type: ignore[arg-type]
+
+
+def units(table: str, read: float, write: float) -> data.ConsumedCapacity:
+    return data.ConsumedCapacity(
+        table=table,
+        capacity_units=read + write,
+        read_capacity_units=read,
+        write_capacity_units=write,
+    )
+
+
+def test_what_calls_consumed_is_added_up_over_what_is_left_over() -> None:
+    """A batch that takes three answers, and then a read."""
+    world = ClientWorld()
+    left = data.TableKeys(keys=[to_item({"id": "b"})])
+    world.answers = [
+        data.BatchGetItemResponse(
+            unprocessed_keys={"users": left}, consumed_capacity=[units("users", 1.5, 0)]
+        ),
+        LOST,
+        data.BatchGetItemResponse(consumed_capacity=[units("users", 2, 0), units("music", 0.5, 0)]),
+        data.GetItemResponse(consumed_capacity=units("users", 4, 0)),
+        data.PutItemResponse(consumed_capacity=units("music", 0, 3)),
+        # Of a router that says nothing of it.
+        data.PutItemResponse(),
+    ]
+    spent = Spent()
+    batch = world.core.batch_get(world.now, {"users": [{"id": "a"}, {"id": "b"}]}, True, 5.0)
+    single = world.core.get(world.now, "users", {"id": "a"}, True, 5.0)
+    puts = [world.core.put(world.now, "music", {"id": "a"}, None, 5.0) for _ in range(2)]
+    for call in (batch, single, *puts):
+        call.meter(spent)
+        world.run(call)
+    assert spent.tables == {"users": (7.5, 0), "music": (0.5, 3)}
+    assert spent.total == (8, 3)
+    assert all(
+        sent.request.return_consumed_capacity == data.RETURN_CONSUMED_CAPACITY_TOTAL
+        for sent in world.sent
+    )
+
+
+def test_writes_that_are_left_over_are_counted_too() -> None:
+    world = ClientWorld()
+    left = data.TableWrites(writes=[data.WriteRequest(put=to_item({"id": "b"}), sequence=2)])
+    world.answers = [
+        data.BatchWriteItemResponse(
+            unprocessed={"users": left}, consumed_capacity=[units("users", 0, 1)]
+        ),
+        data.BatchWriteItemResponse(consumed_capacity=[units("users", 0, 2)]),
+    ]
+    spent = Spent()
+    call = world.core.batch_write(world.now, {"users": [Put({"id": "a"}), Put({"id": "b"})]}, 5.0)
+    call.meter(spent)
+    world.run(call)
+    assert spent.tables == {"users": (0, 3)}
+    assert [sent.request.return_consumed_capacity for sent in world.sent] == [
+        data.RETURN_CONSUMED_CAPACITY_TOTAL
+    ] * 2
+
+
+def test_nothing_is_asked_for_that_nobody_adds_up() -> None:
+    world = ClientWorld()
+    world.answers = [data.GetItemResponse()]
+    call = world.core.get(world.now, "users", {"id": "a"}, True, 5.0)
+    call.meter(None)
+    world.run(call)
+    assert not world.sent[0].request.return_consumed_capacity

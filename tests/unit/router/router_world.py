@@ -278,4 +278,5 @@ class World:
         self.nodes[target].open(self.table, moved)
         for key in [key for key in source.items if partition.covers(key[0])]:
             self.nodes[target].items[key] = source.items.pop(key)
+            self.nodes[target].sizes[key] = source.sizes.pop(key)
         return moved

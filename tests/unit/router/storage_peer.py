@@ -50,6 +50,7 @@ class StoragePeer:
     known_nodes: list[catalog.Node] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     items: dict[tuple[int, bytes], tuple[bytes, int]] = field(default_factory=dict)
+    sizes: dict[tuple[int, bytes], int] = field(default_factory=dict)
     served: list[tuple[bytes, int]] = field(default_factory=list)
     asked: list[pb.ExecuteRequest] = field(default_factory=list)
     described: int = 0
@@ -182,6 +183,7 @@ class StoragePeer:
             item, _ = self.items[hash_, encoded]
             size += len(item)
             page.items.append(item)
+            page.item_bytes += self.sizes[hash_, encoded]
             page.last.CopyFrom(pb.ItemKey(hash=hash_, encoded=encoded))
             if count == limit or size >= max_bytes:
                 page.more = count < len(keys)
@@ -190,17 +192,24 @@ class StoragePeer:
 
     def _get(self, partition: Partition, key: pb.ItemKey) -> pb.GetResult:
         assert partition.covers(key.hash)
-        item, version = self.items.get((key.hash, key.encoded), (b"", 0))
-        return pb.GetResult(found=bool(version), item=item, version=version)
+        place = (key.hash, key.encoded)
+        item, version = self.items.get(place, (b"", 0))
+        size = self.sizes.get(place, 0)
+        return pb.GetResult(found=bool(version), item=item, version=version, item_bytes=size)
 
     def _write(self, partition: Partition, write: pb.WriteOp) -> pb.WriteResult:
         assert partition.covers(write.key.hash)
         key = (write.key.hash, write.key.encoded)
         self.served.append((write.token.client_id, write.token.sequence))
         _, version = self.items.get(key, (b"", 0))
+        result = pb.WriteResult(
+            version=version, existed=bool(version), before_bytes=self.sizes.pop(key, 0)
+        )
         if write.WhichOneof("action") == "put":
             self.version += 1
             self.items[key] = (write.put, self.version)
-            return pb.WriteResult(version=self.version, existed=bool(version))
-        self.items.pop(key, None)
-        return pb.WriteResult(version=version, existed=bool(version))
+            self.sizes[key] = write.item_bytes
+            result.version = self.version
+        else:
+            self.items.pop(key, None)
+        return result

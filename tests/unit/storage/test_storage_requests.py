@@ -30,7 +30,7 @@ def test_what_is_put_is_got_until_it_is_deleted(world: StorageWorld) -> None:
     assert second.version > first.version
     assert world.get("s1", (1, 1), "alice") == "b"
     assert world.delete("s1", (1, 1), "alice") == pb.WriteResult(
-        version=second.version, existed=True
+        version=second.version, existed=True, before_bytes=len(item("alice", "b"))
     )
     assert world.get("s1", (1, 1), "alice") is None
     assert world.delete("s1", (1, 1), "alice") == pb.WriteResult()
@@ -254,3 +254,56 @@ def test_while_the_device_refuses_writes_reads_go_on_and_it_recovers(world: Stor
     retried = world.put("s1", (1, 1), "alice", "b", token=token(1, attempt=1, age_ms=1))
     assert retried.version
     assert world.get("s1", (1, 1), "alice") == "b"
+
+
+def test_sizes_are_told_with_what_is_read_and_written(world: StorageWorld) -> None:
+    """As the router has counted them, for reads, batches, pages, and writes that replace."""
+    at = (1, 1)
+
+    def put(id: str, item_bytes: int) -> pb.WriteResult:
+        return world.put("s1", at, id, "x" * 50, item_bytes=item_bytes)
+
+    assert put("alice", 40).before_bytes == 0
+    assert put("alice", 60).before_bytes == 40
+    assert put("bob", 30).before_bytes == 0
+    one = world.execute("s1", *at, get=pb.GetOp(key=item_key("alice"))).get
+    assert one.item_bytes == 60
+    keys = [item_key(name) for name in ("alice", "bob", "nobody")]
+    batch = world.execute("s1", *at, batch_get=pb.BatchGetOp(keys=keys)).batch_get
+    assert [each.item_bytes for each in batch.results] == [60, 30, 0]
+    assert world.execute("s1", *at, scan=pb.ScanOp()).page.item_bytes == 90
+    writes = [
+        pb.WriteOp(key=item_key("alice"), delete=True),
+        pb.WriteOp(key=item_key("alice"), put=item("alice", "y" * 50), item_bytes=20),
+        pb.WriteOp(key=item_key("alice"), delete=True),
+    ]
+    written = world.execute("s1", *at, batch_write=pb.BatchWriteOp(writes=writes)).batch_write
+    assert [each.before_bytes for each in written.results] == [60, 0, 20]
+
+
+@pytest.mark.parametrize("told", [0, 10_000])
+def test_a_size_that_is_not_told_or_cannot_be_is_that_of_the_bytes(
+    world: StorageWorld, told: int
+) -> None:
+    """With a token and without one: both forms in which puts come."""
+    size = len(item("alice", "a"))
+    for name in (None, token(1)):
+        world.put("s1", (1, 1), "alice", "a", token=name, item_bytes=told)
+        assert world.delete("s1", (1, 1), "alice").before_bytes == size
+
+
+def test_a_write_that_was_done_before_does_not_know_what_it_replaced(world: StorageWorld) -> None:
+    world.put("s1", (1, 1), "alice", "a", item_bytes=11)
+    first = world.put("s1", (1, 1), "alice", "b", token=token(1), item_bytes=12)
+    again = world.put("s1", (1, 1), "alice", "b", token=token(1, attempt=1), item_bytes=12)
+    assert (first.before_bytes, again.before_bytes) == (11, 0)
+    assert first.version == again.version
+    assert world.delete("s1", (1, 1), "alice").before_bytes == 12
+
+
+def test_sizes_move_with_their_items(world: StorageWorld) -> None:
+    world.put("s1", (1, 1), "alice", "a", item_bytes=13)
+    world.start("s2")
+    world.move("s1", (1, 1), "s2")
+    world.run_for(30)
+    assert world.delete("s2", (1, 2), "alice").before_bytes == 13
