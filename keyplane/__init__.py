@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         OutcomeUnknown,
         Overloaded,
         TableNotFound,
+        Throttled,
         Unavailable,
         WrongState,
     )
@@ -49,6 +50,7 @@ _HOMES = {
         "OutcomeUnknown",
         "Overloaded",
         "TableNotFound",
+        "Throttled",
         "Unavailable",
         "WrongState",
     ),
@@ -79,6 +81,7 @@ __all__ = [
     "Reason",
     "Spent",
     "TableNotFound",
+    "Throttled",
     "Unavailable",
     "Units",
     "VersionedItem",

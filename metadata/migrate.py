@@ -17,8 +17,9 @@ from keyplane.model.errors import KeyplaneError, Reason
 VERSION_TABLE = "keyplane_schema_version"
 
 
-def upgrade(connection: Connection) -> None:
-    """Runs the migrations that are missing, inside the connection's transaction.
+def upgrade(connection: Connection, to: str = "head") -> None:
+    """Runs the migrations that are missing, up to the revision `to`, inside the connection's
+    transaction.
 
     Raises KeyplaneError(FOREIGN_FORMAT) on a schema that this build does not know: one from a newer
     build, or tables of some other program. The database is left as it is then.
@@ -39,7 +40,7 @@ def upgrade(connection: Connection) -> None:
             "by a newer Keyplane; run that one, or give this one another database",
         )
     config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    command.upgrade(config, to)
 
 
 def schema_version(connection: Connection) -> str | None:

@@ -46,7 +46,10 @@ class DeletePlan:
 
 @dataclass(frozen=True, slots=True)
 class UpdatePlan:
+    """What is unspecified stays as it is."""
+
     durability: pb.Durability.ValueType
+    capacity_mode: pb.CapacityMode.ValueType = pb.CAPACITY_MODE_UNSPECIFIED
 
 
 @dataclass(frozen=True, slots=True)

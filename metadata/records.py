@@ -33,6 +33,7 @@ class TableRecord:
     sort_key: KeyAttribute | None
     hash_seed: int
     durability: pb.Durability.ValueType
+    capacity_mode: pb.CapacityMode.ValueType
     state: pb.TableState.ValueType
     map_version: int
     created_at: float
@@ -52,6 +53,7 @@ class TableRecord:
             partition_key=self.partition_key.to_proto(),
             hash_seed=self.hash_seed,
             durability=self.durability,
+            capacity_mode=self.capacity_mode,
             state=self.state,
             created_at=timestamp(self.created_at),
         )

@@ -20,6 +20,7 @@ def table_to_row(table: TableRecord) -> TableRow:
         sort_key_type=sort_key.type if sort_key else None,
         hash_seed=table.hash_seed,
         durability=table.durability,
+        capacity_mode=table.capacity_mode,
         state=table.state,
         map_version=table.map_version,
         created_at=table.created_at,
@@ -37,6 +38,7 @@ def table_from_row(row: TableRow) -> TableRecord:
         sort_key=sort_key,
         hash_seed=row.hash_seed,
         durability=row.durability,  # type: ignore[arg-type]
+        capacity_mode=row.capacity_mode,  # type: ignore[arg-type]
         state=row.state,  # type: ignore[arg-type]
         map_version=row.map_version,
         created_at=row.created_at,

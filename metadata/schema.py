@@ -66,13 +66,15 @@ class TableRow(Base):
 
     table_id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
     name: Mapped[str] = mapped_column(String(255))
-    # Types, durability and state hold the numbers of the enums in catalog.proto.
+    # Types, durability, capacity mode and state hold the numbers of the enums in catalog.proto.
     partition_key: Mapped[str] = mapped_column(String(255))
     partition_key_type: Mapped[int] = mapped_column(Integer)
     sort_key: Mapped[str | None] = mapped_column(String(255))
     sort_key_type: Mapped[int | None] = mapped_column(Integer)
     hash_seed: Mapped[int] = mapped_column(UInt64)
     durability: Mapped[int] = mapped_column(Integer)
+    # 1 is CAPACITY_MODE_UNLIMITED, which all tables had before the column.
+    capacity_mode: Mapped[int] = mapped_column(Integer, server_default=text("1"))
     state: Mapped[int] = mapped_column(Integer)
     map_version: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[float] = mapped_column(Float(53))

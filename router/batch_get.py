@@ -78,7 +78,8 @@ class _Run:
         for table in known:
             mine = [at for at, place in enumerate(self._places) if place.table == table]
             if mine:
-                operation = BatchGet([self._places[at].key for at in mine], mine)
+                keys = [self._places[at].key for at in mine]
+                operation = BatchGet(keys, mine, self._request.requests[table].consistent_read)
                 send_part(self._context, self._exchange, known[table], operation, self._on_done)
 
     def _on_done(

@@ -39,6 +39,7 @@ _PARTITION_ID: Final = tag_byte(storage.ExecuteRequest.PARTITION_ID_FIELD_NUMBER
 _EPOCH: Final = tag_byte(storage.ExecuteRequest.EPOCH_FIELD_NUMBER, 0)
 _GET: Final = tag_byte(storage.ExecuteRequest.GET_FIELD_NUMBER, 2)
 _WRITE: Final = tag_byte(storage.ExecuteRequest.WRITE_FIELD_NUMBER, 2)
+_IS_CONSISTENT: Final = tag(storage.ExecuteRequest.CONSISTENT_FIELD_NUMBER, 0) + varint(1)
 _GET_KEY: Final = tag_byte(storage.GetOp.KEY_FIELD_NUMBER, 2)
 _WRITE_KEY: Final = tag_byte(storage.WriteOp.KEY_FIELD_NUMBER, 2)
 _PUT: Final = tag_byte(storage.WriteOp.PUT_FIELD_NUMBER, 2)
@@ -118,14 +119,21 @@ class Operation:
 
 
 class Get(Operation):
-    __slots__ = ("_encoded_key", "_spending")
+    __slots__ = ("_consistent", "_encoded_key", "_spending")
 
     result = "get"
 
-    def __init__(self, key_hash: int, encoded_key: bytes, spending: Spending | None = None) -> None:
-        """spending: what the answer is to say of it."""
+    def __init__(
+        self,
+        key_hash: int,
+        encoded_key: bytes,
+        consistent: bool,
+        spending: Spending | None = None,
+    ) -> None:
+        """consistent: which kind of read it is paid as. spending: what the answer says of that."""
         self.key_hash = key_hash
         self._encoded_key = encoded_key
+        self._consistent = consistent
         self._spending = spending
 
     def encode(self, partition: Partition, elapsed_s: float) -> bytes:
@@ -135,6 +143,8 @@ class Get(Operation):
         write_varint(out, delimited_size(_item_key_size(self._encoded_key)))
         out.append(_GET_KEY)
         _write_item_key(out, self.key_hash, self._encoded_key)
+        if self._consistent:
+            out.write(_IS_CONSISTENT)
         return out.getvalue()
 
     def read(self, payload: bytes) -> bytes | None:
@@ -288,19 +298,26 @@ class Page(Operation):
 
 
 class BatchGet(Operation):
-    """Reads of keys of one partition. `places` says which of the batch each key is, in order."""
+    """Reads of keys of one partition. `places` says which of the batch each key is, in order;
+    `consistent` is as in Get.
+    """
 
-    __slots__ = ("_keys", "places")
+    __slots__ = ("_consistent", "_keys", "places")
 
     result = "batch_get"
 
-    def __init__(self, keys: Sequence[storage.ItemKey], places: Sequence[int]) -> None:
+    def __init__(
+        self, keys: Sequence[storage.ItemKey], places: Sequence[int], consistent: bool
+    ) -> None:
         self.key_hash = keys[0].hash
         self.places = places
         self._keys = keys
+        self._consistent = consistent
 
     def encode(self, partition: Partition, elapsed_s: float) -> bytes:
-        request = storage.ExecuteRequest(batch_get=storage.BatchGetOp(keys=self._keys))
+        request = storage.ExecuteRequest(
+            batch_get=storage.BatchGetOp(keys=self._keys), consistent=self._consistent
+        )
         return _address(partition) + request.SerializeToString()
 
     def split_off(self, partition: Partition) -> Operation | None:
@@ -310,7 +327,7 @@ class BatchGet(Operation):
             return None
         kept = [index for index in range(len(keys)) if index not in rest]
         self._keys, self.places = _chosen(keys, kept), _chosen(places, kept)
-        return BatchGet(_chosen(keys, rest), _chosen(places, rest))
+        return BatchGet(_chosen(keys, rest), _chosen(places, rest), self._consistent)
 
 
 class BatchWrite(Operation):

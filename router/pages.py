@@ -54,7 +54,8 @@ def query(context: RouterContext, exchange: Exchange, request: data.QueryRequest
             max_bytes=PAGE_BYTES_MAX,
         )
         setattr(op, "from", low)
-        operation = Page(hash_, storage.ExecuteRequest(query=op))
+        asked = storage.ExecuteRequest(query=op, consistent=request.consistent_read)
+        operation = Page(hash_, asked)
         PartitionCall(
             context, known, operation, exchange.started_at, exchange.deadline, done
         ).start()
@@ -88,7 +89,17 @@ def scan(context: RouterContext, exchange: Exchange, request: data.ScanRequest) 
             raise KeyplaneError(
                 Reason.INVALID_ARGUMENT, "exclusive_start_key does not lie in the segment"
             )
-        _Scan(context, exchange, known, position, exclusive, end, request.limit, spent).send()
+        _Scan(
+            context,
+            exchange,
+            known,
+            position,
+            exclusive,
+            end,
+            request.limit,
+            request.consistent_read,
+            spent,
+        ).send()
 
     context.with_table(exchange, request.table, send)
 
@@ -105,6 +116,7 @@ class _Scan:
         exclusive: bool,
         end: int,
         limit: int,
+        consistent: bool,
         spent: Spending | None,
     ) -> None:
         self._context = context
@@ -114,6 +126,7 @@ class _Scan:
         self._exclusive = exclusive
         self._end = end
         self._limit = limit
+        self._consistent = consistent
         self._spent = spent
         self._bytes_left = PAGE_BYTES_MAX
         # Of all items, as capacity units count them.
@@ -129,7 +142,8 @@ class _Scan:
             limit=self._limit - len(self._response.items) if self._limit else 0,
             max_bytes=self._bytes_left,
         )
-        operation = Page(self._position.hash, storage.ExecuteRequest(scan=op))
+        asked = storage.ExecuteRequest(scan=op, consistent=self._consistent)
+        operation = Page(self._position.hash, asked)
         exchange = self._exchange
         PartitionCall(
             self._context,

@@ -26,7 +26,7 @@ def get_item(context: RouterContext, exchange: Exchange, payload: bytes) -> None
         found = _find(context, plain, True)
         if found is not None:
             known, key_hash, encoded, _ = found
-            _send(context, exchange, known, Get(key_hash, encoded))
+            _send(context, exchange, known, Get(key_hash, encoded, bool(plain.rest)))
             return
     _get_item(context, exchange, read_request(data.GetItemRequest, payload))
 
@@ -75,7 +75,8 @@ def _get_item(context: RouterContext, exchange: Exchange, request: data.GetItemR
     spent = spending(request.return_consumed_capacity, request.table, request.consistent_read)
 
     def operation(known: KnownTable) -> Operation:
-        return Get(*place(known, request.key, exact=True), spent)
+        key_hash, encoded = place(known, request.key, exact=True)
+        return Get(key_hash, encoded, request.consistent_read, spent)
 
     _carry_out(context, exchange, request.table, operation)
 

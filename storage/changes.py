@@ -108,8 +108,7 @@ class Changes:
             def apply() -> None:
                 step.apply()
                 for child in (left, right):
-                    opened = state.shards[child.partition_id]
-                    opened.heat.inherit(shard.heat, child.start, child.end)
+                    state.shards[child.partition_id].replace([shard])
                 crashpoints.crashpoint("storage.split.persisted")
                 respond(left, right)()
 
@@ -151,9 +150,7 @@ class Changes:
 
             def apply() -> None:
                 step.apply()
-                opened = state.shards[merged.partition_id]
-                for shard in (left, right):
-                    opened.heat.inherit(shard.heat, merged.start, merged.end)
+                state.shards[merged.partition_id].replace([left, right])
                 crashpoints.crashpoint("storage.merge.persisted")
                 respond(merged)()
 
@@ -175,9 +172,10 @@ class Changes:
 
             def apply() -> None:
                 state.tables[table.table_id] = table
+                now = state.clock.now()
                 for shard in state.shards.values():
                     if shard.partition.table_id == table.table_id:
-                        shard.take(table)
+                        shard.take(table, now)
                 state.generation += 1
                 answer.ok(pb.UpdateTableResponse())
 

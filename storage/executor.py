@@ -58,17 +58,18 @@ class Executor:
         self._requests.inc(message.kind)
         now = self._state.clock.now()
         _check_deadline(request.deadline, now)
-        self._execute(_Execution(self, message, now, request.deadline, reply))
+        self._execute(_Execution(self, message, now, request.deadline, reply), now)
 
     def again(self, execution: _Execution) -> None:
         """Of one that has waited."""
         try:
-            _check_deadline(execution.deadline, self._state.clock.now())
-            self._execute(execution)
+            now = self._state.clock.now()
+            _check_deadline(execution.deadline, now)
+            self._execute(execution, now)
         except KeyplaneError as error:
             execution.reply(Reply(error=error))
 
-    def _execute(self, execution: _Execution) -> None:
+    def _execute(self, execution: _Execution, now: float) -> None:
         message = execution.message
         shard = self._state.shard(message.partition_id)
         if shard is None or shard.epoch != message.epoch:
@@ -77,11 +78,13 @@ class Executor:
             if shard.gate is not None:
                 shard.gate.wait(execution.deadline, execution.again, execution.reply)
             else:
-                self._enqueue(shard, execution)
+                self._enqueue(shard, execution, now)
         elif shard.gate is not None and shard.handed_over:
             # Until the point of no return nobody else can write, so reads are still true here.
             shard.gate.wait(execution.deadline, execution.again, execution.reply)
         else:
+            if shard.limits is not None:
+                shard.limits.admit_read(now)
             execution.reply(Reply(self._read(shard, message)))
 
     def _read(self, shard: Shard, message: Execute) -> bytes:
@@ -90,7 +93,7 @@ class Executor:
             key = message.key
             if key is not None:
                 reads.check_key(shard, key)
-                return reads.get(engine, shard, key)
+                return reads.get(engine, shard, key, message.consistent)
             return self._read_many(shard, message)
         except EngineError as error:
             raise KeyplaneError(Reason.CORRUPT, f"the item cannot be read: {error}") from error
@@ -104,20 +107,23 @@ class Executor:
                 keys = message.batch_get.keys
                 _check_count(keys, BATCH_GET_KEYS_MAX)
                 reads.check_keys(shard, keys)
-                response = reads.batch_get(engine, shard, message.batch_get)
+                response = reads.batch_get(engine, shard, message.batch_get, execute.consistent)
             case "query":
                 reads.check_hash(shard, message.query.hash)
-                response = reads.query(engine, shard, message.query)
+                response = reads.query(engine, shard, message.query, execute.consistent)
             case _:
-                response = reads.scan(engine, shard, message.scan)
+                response = reads.scan(engine, shard, message.scan, execute.consistent)
         return response.SerializeToString()
 
-    def _enqueue(self, shard: Shard, execution: _Execution) -> None:
+    def _enqueue(self, shard: Shard, execution: _Execution, now: float) -> None:
         message = execution.message
         operations = message.writes
         is_batch = message.kind == "batch_write"
         if is_batch:
             _check_count(operations, BATCH_WRITE_ITEMS_MAX)
+        limits = shard.limits
+        if limits is not None:
+            limits.admit_write(now)
         table_id = shard.table_id
         keys, data_bytes = [], 0
         for operation in operations:
@@ -141,6 +147,9 @@ class Executor:
         self._state.queue.write(write)
         for operation in operations:
             shard.heat.write(operation.key.hash)
+            if limits is not None:
+                # What an item that is there already adds is taken when it is found.
+                limits.write(operation.item_bytes)
 
     def stale_route(self, partition_id: int) -> KeyplaneError:
         """Why this node does not serve the partition, with what it knows of who does."""

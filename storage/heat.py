@@ -55,15 +55,18 @@ class Heat:
         self.writes_per_s += SMOOTHING * (self._writes / elapsed_s - self.writes_per_s)
         self._reads = self._writes = 0
 
-    def inherit(self, parent: Heat, start: int, end: int) -> None:
-        """Starts a child of a split with its part of the parent's samples, and their share of its
-        rates.
+    def inherit(self, parent: Heat, start: int, end: int, otherwise: float) -> float:
+        """Starts a child of a split, or what a merge makes, with the parent's samples in its range
+        and their share of the parent's rates. Returns that share.
+
+        otherwise: the share if there are no samples.
         """
         own = [sample for sample in parent.samples if start <= sample < end]
         self.samples += own[: RESERVOIR_SIZE - len(self.samples)]
-        share = len(own) / len(parent.samples) if parent.samples else 0.5
+        share = len(own) / len(parent.samples) if parent.samples else otherwise
         self.reads_per_s += share * parent.reads_per_s
         self.writes_per_s += share * parent.writes_per_s
+        return share
 
     def _sample(self, key_hash: int) -> None:
         if self._gap:

@@ -37,16 +37,21 @@ _NOTHING: Final = bytes((_GET, 0))
 PAGE_ITEMS_MAX = 10_000
 
 
-def get(engine: Engine, shard: Shard, key: ItemKey) -> bytes:
+def get(engine: Engine, shard: Shard, key: ItemKey, consistent: bool) -> bytes:
     """A serialized `ExecuteResponse`, put together from bytes since every read makes one."""
     key_hash = key.hash
     shard.heat.read(key_hash)
     value = engine.get(item_key(shard.table_id, key_hash, key.encoded))
+    limits = shard.limits
     if value is None:
+        if limits is not None:
+            limits.read(0, consistent)
         return _NOTHING
     version = read_version(value)
     item = item_of(value)
     item_bytes = size_of(value)
+    if limits is not None:
+        limits.read(item_bytes, consistent)
     size = len(_FOUND) + delimited_size(len(item))
     size += 1 + varint_size(version) + 1 + varint_size(item_bytes)
     out = BytesWriter()
@@ -61,7 +66,9 @@ def get(engine: Engine, shard: Shard, key: ItemKey) -> bytes:
     return out.getvalue()
 
 
-def batch_get(engine: Engine, shard: Shard, op: pb.BatchGetOp) -> pb.ExecuteResponse:
+def batch_get(
+    engine: Engine, shard: Shard, op: pb.BatchGetOp, consistent: bool
+) -> pb.ExecuteResponse:
     """Results past DynamoDB's limit on the bytes of a batch are deferred."""
     results = []
     room = BATCH_BYTES_MAX
@@ -71,21 +78,23 @@ def batch_get(engine: Engine, shard: Shard, op: pb.BatchGetOp) -> pb.ExecuteResp
             continue
         shard.heat.read(key.hash)
         result = _look_up(engine, shard, key)
+        if shard.limits is not None:
+            shard.limits.read(result.item_bytes, consistent)
         room -= len(result.item)
         results.append(result)
     return pb.ExecuteResponse(batch_get=pb.BatchGetResult(results=results))
 
 
-def query(engine: Engine, shard: Shard, op: pb.QueryOp) -> pb.ExecuteResponse:
+def query(engine: Engine, shard: Shard, op: pb.QueryOp, consistent: bool) -> pb.ExecuteResponse:
     shard.heat.read(op.hash)
     table_id = shard.table_id
     low = item_key(table_id, op.hash, getattr(op, "from"))
     high = item_key(table_id, op.hash, op.to)
     entries = engine.scan(low, high, op.backward) if low < high else iter(())
-    return pb.ExecuteResponse(page=_page(entries, op.limit, op.max_bytes))
+    return _page_of(shard, _page(entries, op.limit, op.max_bytes), consistent)
 
 
-def scan(engine: Engine, shard: Shard, op: pb.ScanOp) -> pb.ExecuteResponse:
+def scan(engine: Engine, shard: Shard, op: pb.ScanOp, consistent: bool) -> pb.ExecuteResponse:
     """From the position on, within the partition: a position outside it is moved to its edge."""
     table_id = shard.table_id
     shard.heat.read(min(max(op.position.hash, shard.start), shard.end - 1))
@@ -94,7 +103,13 @@ def scan(engine: Engine, shard: Shard, op: pb.ScanOp) -> pb.ExecuteResponse:
         position = item_key(table_id, op.position.hash, op.position.encoded)
         low = max(low, position + b"\x00" if op.exclusive else position)
     entries = engine.scan(low, high) if low < high else iter(())
-    return pb.ExecuteResponse(page=_page(entries, op.limit, op.max_bytes))
+    return _page_of(shard, _page(entries, op.limit, op.max_bytes), consistent)
+
+
+def _page_of(shard: Shard, page: pb.PageResult, consistent: bool) -> pb.ExecuteResponse:
+    if shard.limits is not None:
+        shard.limits.read(page.item_bytes, consistent)
+    return pb.ExecuteResponse(page=page)
 
 
 def _look_up(engine: Engine, shard: Shard, key: pb.ItemKey) -> pb.GetResult:

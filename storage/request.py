@@ -17,7 +17,7 @@ from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.limits import ITEM_BYTES_MAX
 from keyplane.storage.v1 import storage_pb2 as pb
 from storage.stored import CLIENT_ID_BYTES, join_token
-from wire.protobytes import byte_at, fixed64_at, span_at, tag_byte, varint_at
+from wire.protobytes import byte_at, fixed64_at, span_at, tag, tag_byte, varint, varint_at
 
 # The router enforces DynamoDB's limit on an item's size; its encoding may be somewhat longer.
 PUT_BYTES_MAX: Final = 2 * ITEM_BYTES_MAX
@@ -27,6 +27,7 @@ _EPOCH: Final = tag_byte(pb.ExecuteRequest.EPOCH_FIELD_NUMBER, 0)
 _GET: Final = tag_byte(pb.ExecuteRequest.GET_FIELD_NUMBER, 2)
 _WRITE: Final = tag_byte(pb.ExecuteRequest.WRITE_FIELD_NUMBER, 2)
 # Both operations have the key in field 1.
+_IS_CONSISTENT: Final = tag(pb.ExecuteRequest.CONSISTENT_FIELD_NUMBER, 0) + varint(1)
 _KEY: Final = tag_byte(pb.GetOp.KEY_FIELD_NUMBER, 2)
 _HASH: Final = tag_byte(pb.ItemKey.HASH_FIELD_NUMBER, 1)
 _ENCODED: Final = tag_byte(pb.ItemKey.ENCODED_FIELD_NUMBER, 2)
@@ -81,10 +82,10 @@ class ItemWrite:
 class Execute:
     """kind: the field of the operation. key: of a `get`. writes: of a `write` or `batch_write`.
 
-    message: of all other kinds.
+    message: of all other kinds. consistent: whether reads cost as much as consistent ones.
     """
 
-    __slots__ = ("epoch", "key", "kind", "message", "partition_id", "writes")
+    __slots__ = ("consistent", "epoch", "key", "kind", "message", "partition_id", "writes")
 
     def __init__(self, partition_id: int, epoch: int, kind: str) -> None:
         self.partition_id = partition_id
@@ -93,6 +94,7 @@ class Execute:
         self.key: ItemKey | None = None
         self.writes: Sequence[ItemWrite] = ()
         self.message: pb.ExecuteRequest | None = None
+        self.consistent = False
 
 
 def read_execute(payload: bytes) -> Execute:
@@ -137,6 +139,7 @@ def _general(payload: bytes) -> Execute:
     if kind is None:
         raise KeyplaneError(Reason.MALFORMED_REQUEST, "the request names no operation")
     execute = Execute(message.partition_id, message.epoch, kind)
+    execute.consistent = message.consistent
     if kind == "get":
         execute.key = ItemKey(message.get.key.hash, message.get.key.encoded)
     elif kind == "write":
@@ -161,8 +164,13 @@ def _plain(payload: bytes) -> Execute | None:
     if kind != _GET and kind != _WRITE:
         return None
     at, end = span_at(payload, at + 1)
-    if end != size or byte_at(payload, at) != _KEY:
+    if end < 0 or byte_at(payload, at) != _KEY:
         return None
+    consistent = False
+    if end != size:
+        consistent = kind == _GET and payload[end:] == _IS_CONSISTENT
+        if not consistent:
+            return None
     at, key_end = span_at(payload, at + 1)
     if key_end < 0 or byte_at(payload, at) != _HASH:
         return None
@@ -179,6 +187,7 @@ def _plain(payload: bytes) -> Execute | None:
             return None
         execute = Execute(int(partition_id), int(epoch), "get")
         execute.key = key
+        execute.consistent = consistent
         return execute
     write = _plain_put(payload, key_end, end, key)
     if write is None:

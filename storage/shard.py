@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from mypy_extensions import mypyc_attr
@@ -11,6 +12,7 @@ from keyplane.model.partition import Partition
 from storage.gate import Gate
 from storage.heat import Heat
 from storage.layout import item_range
+from storage.limits import PartitionLimits
 from storage.records import Progress
 
 
@@ -52,6 +54,7 @@ class Shard:
         node's memory of writes, but for what that has forgotten.
     synced: a write must survive power loss before it is acknowledged.
     unsettled: its progress is in the node's log, not under its own key.
+    opened_at: by this process's clock. limits: on what it admits; None if there are none.
     partition_id, epoch, table_id, start, end, inner_start, inner_end: of the partition, at hand for
         every request. What all need comes first: it shares a line or two of processor cache.
     """
@@ -62,6 +65,7 @@ class Shard:
     inner_start: int = field(init=False)
     inner_end: int = field(init=False)
     gate: Gate | None = field(init=False, default=None)
+    limits: PartitionLimits | None = field(init=False, default=None)
     heat: Heat
     partition: Partition
     table: catalog.Table
@@ -70,6 +74,7 @@ class Shard:
     data_bytes: int = 0
     counted: bool = True
     remembers_since: float = float("-inf")
+    opened_at: float = 0.0
     moving: bool = False
     tail: Tail | None = None
     handed_over: bool = False
@@ -84,12 +89,30 @@ class Shard:
         self.partition_id, self.epoch = partition.partition_id, partition.epoch
         self.table_id, self.start, self.end = partition.table_id, partition.start, partition.end
         self.inner_start, self.inner_end = partition.inner_start, partition.inner_end
-        self.take(self.table)
+        self.take(self.table, self.opened_at)
 
-    def take(self, table: catalog.Table) -> None:
+    def take(self, table: catalog.Table, now: float) -> None:
         """New settings of its table."""
         self.table = table
         self.synced = table.durability == catalog.DURABILITY_POWER
+        if table.capacity_mode != catalog.CAPACITY_MODE_ON_DEMAND:
+            self.limits = None
+        elif self.limits is None:
+            self.limits = PartitionLimits(self.partition_id, table.name, now)
+
+    def replace(self, parents: Sequence[Shard]) -> None:
+        """Goes on where the partitions of a split or merge ended, with the part of their load that
+        is in its range, and of what they might still have admitted: there never is more of that
+        than before.
+        """
+        if self.limits is not None:
+            self.limits.start_empty()
+        for parent in parents:
+            width = min(self.end, parent.end) - max(self.start, parent.start)
+            by_range = width / (parent.end - parent.start)
+            share = self.heat.inherit(parent.heat, self.start, self.end, by_range)
+            if self.limits is not None and parent.limits is not None:
+                self.limits.inherit(parent.limits, share)
 
     def after(self, growth: Growth | None) -> Progress:
         """How far it has come with a batch that is about to be committed."""

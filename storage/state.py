@@ -91,6 +91,7 @@ class NodeState:
             progress.data_bytes,
             progress.counted,
             remembers_since=self.tokens.time(holding.remembers_since),
+            opened_at=self.clock.now(),
         )
         if holding.state is State.HANDOVER:
             shard.gate = self.closed_gate()

@@ -256,6 +256,8 @@ class WriteQueue:
         if current is not None:
             found_version = read_version(current)
             before_bytes = size_of(current)
+            if shard.limits is not None:
+                shard.limits.write_over(before_bytes, operation.item_bytes)
         name = b""
         if token:
             name = token_name(key, token)

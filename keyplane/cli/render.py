@@ -38,6 +38,7 @@ def table_facts(table: catalog.Table) -> dict[str, Any]:
         "sort_key": table.sort_key.name,
         "sort_key_type": _SCALAR_NAMES.get(table.sort_key.type, ""),
         "durability": _short(catalog.Durability.Name(table.durability)),
+        "capacity": _capacity(table.capacity_mode),
         "state": _short(catalog.TableState.Name(table.state), words=2),
     }
 
@@ -136,6 +137,12 @@ def _scalar(text: str, attribute: catalog.KeyAttribute) -> str | bytes | Decimal
 def _short(name: str, words: int = 1) -> str:
     """`OPERATION_STATE_SUCCEEDED` as `succeeded`: without the first words, which say the type."""
     return "_".join(name.split("_")[words:]).lower()
+
+
+def _capacity(mode: catalog.CapacityMode.ValueType) -> str:
+    """As the options of `keyplane table` name it."""
+    name = catalog.CapacityMode.Name(mode or catalog.CAPACITY_MODE_UNLIMITED)
+    return _short(name, words=2).replace("_", "-")
 
 
 def _iso(when: Timestamp) -> str:

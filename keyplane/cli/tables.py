@@ -21,17 +21,34 @@ class Durability(enum.StrEnum):
     POWER = "power"
 
 
+class Capacity(enum.StrEnum):
+    UNLIMITED = "unlimited"
+    ON_DEMAND = "on-demand"
+
+
 _DURABILITIES = {
     Durability.PROCESS: catalog.DURABILITY_PROCESS,
     Durability.POWER: catalog.DURABILITY_POWER,
 }
+_CAPACITY_MODES = {
+    Capacity.UNLIMITED: catalog.CAPACITY_MODE_UNLIMITED,
+    Capacity.ON_DEMAND: catalog.CAPACITY_MODE_ON_DEMAND,
+}
+_DURABILITY_HELP = (
+    "When a write is acknowledged: `process`, it survives kill -9; `power`, it survives power loss."
+)
+_CAPACITY_HELP = (
+    "What it may be used: `unlimited`, as much as the machine does; `on-demand`, each partition "
+    "3,000 read and 1,000 write units a second, and throttled past that."
+)
 
 Name = Annotated[str, typer.Argument(help="The table's name.", show_default=False)]
 
 
 def register(app: typer.Typer) -> None:
-    table = typer.Typer(no_args_is_help=True, help="Create, look at and delete tables.")
+    table = typer.Typer(no_args_is_help=True, help="Create, look at, change and delete tables.")
     command(table, "create", _CREATE_EXAMPLES)(create)
+    command(table, "update", _UPDATE_EXAMPLES)(update)
     command(table, "list", "keyplane table list")(list_)
     command(table, "describe", "keyplane table describe music")(describe)
     command(table, "delete", "keyplane table delete music")(delete)
@@ -43,6 +60,7 @@ _CREATE_EXAMPLES = """
     keyplane table create users
     keyplane table create music --partition-key artist --sort-key song --partitions 8
     keyplane table create readings --sort-key at:number --durability power
+    keyplane table create events --capacity on-demand
 """
 
 
@@ -54,13 +72,8 @@ def create(
     ] = "id",
     sort_key: Annotated[str, typer.Option(help="As --partition-key.", show_default="none")] = "",
     partitions: Annotated[int, typer.Option(min=1, help="How many to start with.")] = 4,
-    durability: Annotated[
-        Durability,
-        typer.Option(
-            help="When a write is acknowledged: `process`, it survives kill -9; `power`, it "
-            "survives power loss."
-        ),
-    ] = Durability.PROCESS,
+    durability: Annotated[Durability, typer.Option(help=_DURABILITY_HELP)] = Durability.PROCESS,
+    capacity: Annotated[Capacity, typer.Option(help=_CAPACITY_HELP)] = Capacity.UNLIMITED,
 ) -> int:
     """Creates a table, its partitions spread over the storage nodes."""
     try:
@@ -70,17 +83,45 @@ def create(
             sort_key=key_attribute(sort_key) if sort_key else None,
             partitions=partitions,
             durability=_DURABILITIES[durability],
+            capacity_mode=_CAPACITY_MODES[capacity],
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     return carry_out(session, request, pb.CreateTableResponse, f"creating table {name}")
 
 
+_UPDATE_EXAMPLES = """
+    keyplane table update events --capacity unlimited
+    keyplane table update readings --durability process
+"""
+
+
+def update(
+    session: Session,
+    name: Name,
+    durability: Annotated[
+        Durability | None, typer.Option(help=_DURABILITY_HELP, show_default="as it is")
+    ] = None,
+    capacity: Annotated[
+        Capacity | None, typer.Option(help=_CAPACITY_HELP, show_default="as it is")
+    ] = None,
+) -> int:
+    """Changes a table's settings, while it is used."""
+    if durability is None and capacity is None:
+        raise typer.BadParameter("name what to change: --durability or --capacity")
+    request = pb.UpdateTableRequest(table=name)
+    if durability is not None:
+        request.durability = _DURABILITIES[durability]
+    if capacity is not None:
+        request.capacity_mode = _CAPACITY_MODES[capacity]
+    return carry_out(session, request, pb.UpdateTableResponse, f"updating table {name}")
+
+
 def list_(session: Session) -> int:
     """Lists the tables."""
     with session.admin() as admin:
         facts = [table_facts(table) for table in all_tables(admin)]
-    columns = ("table", "state", "partition_key", "sort_key", "durability")
+    columns = ("table", "state", "partition_key", "sort_key", "durability", "capacity")
     session.out.table(
         [column.replace("_", " ") for column in columns],
         ([row[column] for column in columns] for row in facts),
@@ -90,7 +131,7 @@ def list_(session: Session) -> int:
 
 
 def describe(session: Session, name: Name) -> int:
-    """Shows a table: keys, durability, number of partitions, version of its map."""
+    """Shows a table: keys, settings, number of partitions, version of its map."""
     with session.admin() as admin:
         answer = admin.call(pb.DescribeTableRequest(table=name), pb.DescribeTableResponse)
     facts = {

@@ -240,6 +240,9 @@ class Call(Generic[T]):
     def _back_off(self, now: float, error: KeyplaneError) -> None:
         """Plans the next attempt. Raises when the budget or the deadline does not allow one."""
         if not self._context.budget.spend(now):
+            if error.reason is Reason.THROTTLED:
+                # Being refused is what the caller has to know; nothing is in trouble.
+                raise self._final(error)
             spent = KeyplaneError(
                 Reason.RETRY_BUDGET_SPENT,
                 f"not tried again, since too many requests fail at the moment: {error}",

@@ -59,6 +59,15 @@ class Overloaded(Unavailable):
     __slots__ = ()
 
 
+class Throttled(Unavailable):
+    """A table or partition has used what it may for the moment. Send less, or wait `retry_after_s`.
+
+    `metadata["reason"]` is DynamoDB's name for the limit, `metadata["resource"]` what has it.
+    """
+
+    __slots__ = ()
+
+
 class OutcomeUnknown(KeyplaneError):
     """Nobody can say whether it was done. Read the item before you decide what to do."""
 
@@ -96,6 +105,7 @@ _BY_REASON: Mapping[Reason, type[KeyplaneError]] = {
     Reason.CONDITION_FAILED: ConditionFailed,
     Reason.TABLE_NOT_FOUND: TableNotFound,
     Reason.DEADLINE_EXCEEDED: DeadlineExceeded,
+    Reason.THROTTLED: Throttled,
     Reason.OVERLOADED: Overloaded,
     Reason.UNKNOWN_METHOD: InvalidRequest,
 }

@@ -111,6 +111,9 @@ class Reason(enum.Enum):
     NODE_UNREACHABLE = _Row(Code.UNAVAILABLE, True, True, *_UNAVAILABLE)
 
     # Too much at once.
+    THROTTLED = _Row(
+        Code.RESOURCE_EXHAUSTED, True, True, 400, "ProvisionedThroughputExceededException"
+    )
     OVERLOADED = _Row(Code.RESOURCE_EXHAUSTED, True, True, 503, "ServiceUnavailable")
     RETRY_BUDGET_SPENT = _Row(Code.UNAVAILABLE, True, True, *_UNAVAILABLE)
     MEMDS_UNAVAILABLE = _Row(Code.UNAVAILABLE, True, True, *_UNAVAILABLE)

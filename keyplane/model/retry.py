@@ -38,6 +38,8 @@ BACKOFFS: Mapping[Reason, Backoff] = {
     Reason.NODE_UNREACHABLE: Backoff(0.02, 0.5),
     Reason.CONNECTION_LOST: Backoff(0.02, 0.5),
     Reason.SHUTTING_DOWN: Backoff(0.01, 0.2),
+    # A bucket that fills again: the server says when.
+    Reason.THROTTLED: Backoff(0.025, 1.0),
     # Too much load, which more calls would add to.
     Reason.OVERLOADED: Backoff(0.05, 2.0),
     Reason.RETRY_BUDGET_SPENT: Backoff(0.1, 2.0),

@@ -28,6 +28,7 @@ _KEY_TYPES = (
     catalog.SCALAR_TYPE_BINARY,
 )
 _DURABILITIES = (catalog.DURABILITY_PROCESS, catalog.DURABILITY_POWER)
+_CAPACITY_MODES = (catalog.CAPACITY_MODE_UNLIMITED, catalog.CAPACITY_MODE_ON_DEMAND)
 
 
 def check_new_table(request: pb.CreateTableRequest) -> None:
@@ -43,8 +44,7 @@ def check_new_table(request: pb.CreateTableRequest) -> None:
         raise invalid(
             f"{request.partitions} partitions are more than the {PARTITIONS_MAX:,} a table may have"
         )
-    if request.durability != catalog.DURABILITY_UNSPECIFIED:
-        check_durability(request.durability)
+    check_settings(request)
 
 
 def check_key_attribute(what: str, attribute: catalog.KeyAttribute) -> None:
@@ -54,9 +54,12 @@ def check_key_attribute(what: str, attribute: catalog.KeyAttribute) -> None:
         raise invalid(f"the type of the {what} must be STRING, NUMBER or BINARY")
 
 
-def check_durability(durability: int) -> None:
-    if durability not in _DURABILITIES:
+def check_settings(request: pb.CreateTableRequest | pb.UpdateTableRequest) -> None:
+    """Those that are named."""
+    if request.durability and request.durability not in _DURABILITIES:
         raise invalid("durability must be PROCESS or POWER")
+    if request.capacity_mode and request.capacity_mode not in _CAPACITY_MODES:
+        raise invalid("capacity_mode must be UNLIMITED or ON_DEMAND")
 
 
 def check_node(node: catalog.Node) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.metadata.v1 import metadata_pb2 as pb
 from keyplane.model.limits import validate_table_name
-from metadata.handlers.checks import check_durability, check_new_table, invalid, page_size
+from metadata.handlers.checks import check_new_table, check_settings, invalid, page_size
 from metadata.handlers.dispatch import Answer, Handling, Parts
 from metadata.handlers.page_tokens import make_token, read_token
 from metadata.kinds import create_table, delete_table, update_table
@@ -37,9 +36,9 @@ def _describe(parts: Parts, request: pb.DescribeTableRequest, answer: Answer) ->
 
 def _update(parts: Parts, request: pb.UpdateTableRequest, answer: Answer) -> None:
     validate_table_name(request.table)
-    if request.durability == catalog.DURABILITY_UNSPECIFIED:
-        raise invalid("there is nothing to update; name a durability")
-    check_durability(request.durability)
+    if not (request.durability or request.capacity_mode):
+        raise invalid("there is nothing to update; name a durability or a capacity mode")
+    check_settings(request)
     parts.begin(
         lambda catalog: update_table.begin(parts.world, catalog, request),
         answer,

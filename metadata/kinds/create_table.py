@@ -54,6 +54,7 @@ def begin(world: World, catalog: Catalog, request: pb.CreateTableRequest) -> Dec
             else None,
             hash_seed=world.rng.getrandbits(64),
             durability=request.durability or catalog_pb.DURABILITY_PROCESS,
+            capacity_mode=request.capacity_mode or catalog_pb.CAPACITY_MODE_UNLIMITED,
             state=catalog_pb.TABLE_STATE_CREATING,
             map_version=held.map_version if held else 0,
             created_at=world.now,

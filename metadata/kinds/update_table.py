@@ -33,7 +33,7 @@ def begin(world: World, catalog: Catalog, request: pb.UpdateTableRequest) -> Dec
             world,
             catalog,
             Kind.UPDATE_TABLE,
-            UpdatePlan(request.durability),
+            UpdatePlan(request.durability, request.capacity_mode),
             arguments=f"update table {table.name}",
             table=table,
         )
@@ -48,10 +48,14 @@ def update_question(node_id: str, table: TableRecord) -> Question:
 
 def _commit(world: World, operation: Operation, on_outcome: OnOutcome) -> None:
     def committed(catalog: Catalog, operation: Operation) -> Change:
-        assert isinstance(operation.plan, UpdatePlan)
+        plan = operation.plan
+        assert isinstance(plan, UpdatePlan)
         table = catalog.tables[operation.table_id]
         updated = replace(
-            table, durability=operation.plan.durability, map_version=table.map_version + 1
+            table,
+            durability=plan.durability or table.durability,
+            capacity_mode=plan.capacity_mode or table.capacity_mode,
+            map_version=table.map_version + 1,
         )
         return Change(
             catalog.counters,

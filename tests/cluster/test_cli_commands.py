@@ -87,6 +87,21 @@ def test_tables_are_listed_described_and_deleted(cli: Cli) -> None:
     assert cli("table", "describe", "readings", code=3)["error"]["reason"] == "TABLE_NOT_FOUND"
 
 
+def test_settings_of_a_table_are_changed_one_by_one(cli: Cli) -> None:
+    cli("table", "create", "events", "--capacity", "on-demand")
+    assert cli("table", "describe", "events")["capacity"] == "on-demand"
+    updated = cli("table", "update", "events", "--durability", "power")
+    assert updated["operation"]["state"] == "succeeded"
+    described = cli("table", "describe", "events")
+    assert (described["durability"], described["capacity"]) == ("power", "on-demand")
+    cli("table", "update", "events", "--capacity", "unlimited")
+    described = cli("table", "describe", "events")
+    assert (described["durability"], described["capacity"]) == ("power", "unlimited")
+    error = cli("table", "update", "events", code=2)["error"]
+    assert "--durability or --capacity" in error["message"]
+    cli("table", "delete", "events")
+
+
 def test_partitions_split_merge_move_and_leave_a_node(cli: Cli) -> None:
     cli("table", "create", "users", "--partitions", "1")
     (whole,) = cli("table", "partitions", "users")["partitions"]

@@ -123,6 +123,7 @@ WRITES = st.builds(
     storage.WriteOp,
     key=st.builds(storage.ItemKey, hash=U64, encoded=st.binary(max_size=200)),
     put=st.binary(max_size=300),
+    item_bytes=st.integers(0, 400),
     condition=CONDITIONS,
     token=st.none() | TOKENS,
 )
@@ -132,18 +133,26 @@ EXECUTES = st.one_of(
         partition_id=SMALL,
         epoch=SMALL,
         get=st.builds(storage.GetOp, key=st.builds(storage.ItemKey, hash=U64, encoded=st.binary())),
+        consistent=st.booleans(),
     ),
-    st.builds(storage.ExecuteRequest, partition_id=SMALL, epoch=SMALL, write=WRITES),
+    st.builds(
+        storage.ExecuteRequest,
+        partition_id=SMALL,
+        epoch=SMALL,
+        write=WRITES,
+        consistent=st.booleans(),
+    ),
 )
 
 
 def facts(execute: asked.Execute) -> tuple[object, ...]:
     key = execute.key
     return (
-        *(execute.partition_id, execute.epoch, execute.kind),
+        *(execute.partition_id, execute.epoch, execute.kind, execute.consistent),
         None if key is None else (key.hash, key.encoded),
         [
-            (w.key.hash, w.key.encoded, w.put, w.condition, w.token, w.attempt, w.age_ms)
+            (w.key.hash, w.key.encoded, w.put, w.item_bytes, w.condition)
+            + (w.token, w.attempt, w.age_ms)
             for w in execute.writes
         ],
     )

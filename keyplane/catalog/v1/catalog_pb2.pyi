@@ -62,6 +62,28 @@ DURABILITY_POWER: Durability.ValueType  # 2
 """Synced to the device: survives power loss."""
 Global___Durability: _TypeAlias = Durability  # noqa: Y015
 
+class _CapacityMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CapacityModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CapacityMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CAPACITY_MODE_UNSPECIFIED: _CapacityMode.ValueType  # 0
+    CAPACITY_MODE_UNLIMITED: _CapacityMode.ValueType  # 1
+    """As much as the machines can do."""
+    CAPACITY_MODE_ON_DEMAND: _CapacityMode.ValueType  # 2
+    """As much as one partition of DynamoDB can do, for each partition."""
+
+class CapacityMode(_CapacityMode, metaclass=_CapacityModeEnumTypeWrapper):
+    """How much of a table may be read and written. DynamoDB calls it the billing mode."""
+
+CAPACITY_MODE_UNSPECIFIED: CapacityMode.ValueType  # 0
+CAPACITY_MODE_UNLIMITED: CapacityMode.ValueType  # 1
+"""As much as the machines can do."""
+CAPACITY_MODE_ON_DEMAND: CapacityMode.ValueType  # 2
+"""As much as one partition of DynamoDB can do, for each partition."""
+Global___CapacityMode: _TypeAlias = CapacityMode  # noqa: Y015
+
 class _TableState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -163,12 +185,14 @@ class Table(_message.Message):
     DURABILITY_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
+    CAPACITY_MODE_FIELD_NUMBER: _builtins.int
     table_id: _builtins.int
     name: _builtins.str
     hash_seed: _builtins.int
     """Seed of the key hash. Fixed for the life of the table."""
     durability: Global___Durability.ValueType
     state: Global___TableState.ValueType
+    capacity_mode: Global___CapacityMode.ValueType
     @_builtins.property
     def partition_key(self) -> Global___KeyAttribute: ...
     @_builtins.property
@@ -188,10 +212,11 @@ class Table(_message.Message):
         durability: Global___Durability.ValueType = ...,
         state: Global___TableState.ValueType = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
+        capacity_mode: Global___CapacityMode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "partition_key", b"partition_key", "sort_key", b"sort_key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "durability", b"durability", "hash_seed", b"hash_seed", "name", b"name", "partition_key", b"partition_key", "sort_key", b"sort_key", "state", b"state", "table_id", b"table_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_mode", b"capacity_mode", "created_at", b"created_at", "durability", b"durability", "hash_seed", b"hash_seed", "name", b"name", "partition_key", b"partition_key", "sort_key", b"sort_key", "state", b"state", "table_id", b"table_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

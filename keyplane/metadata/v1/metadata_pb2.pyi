@@ -157,10 +157,13 @@ class CreateTableRequest(_message.Message):
     SORT_KEY_FIELD_NUMBER: _builtins.int
     PARTITIONS_FIELD_NUMBER: _builtins.int
     DURABILITY_FIELD_NUMBER: _builtins.int
+    CAPACITY_MODE_FIELD_NUMBER: _builtins.int
     table: _builtins.str
     partitions: _builtins.int
     """0 means 1."""
     durability: _catalog_pb2.Durability.ValueType
+    capacity_mode: _catalog_pb2.CapacityMode.ValueType
+    """Unspecified means UNLIMITED."""
     @_builtins.property
     def partition_key(self) -> _catalog_pb2.KeyAttribute: ...
     @_builtins.property
@@ -173,10 +176,11 @@ class CreateTableRequest(_message.Message):
         sort_key: _catalog_pb2.KeyAttribute | None = ...,
         partitions: _builtins.int = ...,
         durability: _catalog_pb2.Durability.ValueType = ...,
+        capacity_mode: _catalog_pb2.CapacityMode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["partition_key", b"partition_key", "sort_key", b"sort_key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["durability", b"durability", "partition_key", b"partition_key", "partitions", b"partitions", "sort_key", b"sort_key", "table", b"table"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_mode", b"capacity_mode", "durability", b"durability", "partition_key", b"partition_key", "partitions", b"partitions", "sort_key", b"sort_key", "table", b"table"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -249,21 +253,26 @@ Global___DescribeTableResponse: _TypeAlias = DescribeTableResponse  # noqa: Y015
 
 @_typing.final
 class UpdateTableRequest(_message.Message):
+    """What is left unspecified stays as it is."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TABLE_FIELD_NUMBER: _builtins.int
     DURABILITY_FIELD_NUMBER: _builtins.int
+    CAPACITY_MODE_FIELD_NUMBER: _builtins.int
     table: _builtins.str
     durability: _catalog_pb2.Durability.ValueType
+    capacity_mode: _catalog_pb2.CapacityMode.ValueType
     def __init__(
         self,
         *,
         table: _builtins.str = ...,
         durability: _catalog_pb2.Durability.ValueType = ...,
+        capacity_mode: _catalog_pb2.CapacityMode.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["durability", b"durability", "table", b"table"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_mode", b"capacity_mode", "durability", b"durability", "table", b"table"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

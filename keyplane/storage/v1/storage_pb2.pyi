@@ -95,8 +95,13 @@ class ExecuteRequest(_message.Message):
     BATCH_WRITE_FIELD_NUMBER: _builtins.int
     QUERY_FIELD_NUMBER: _builtins.int
     SCAN_FIELD_NUMBER: _builtins.int
+    CONSISTENT_FIELD_NUMBER: _builtins.int
     partition_id: _builtins.int
     epoch: _builtins.int
+    consistent: _builtins.bool
+    """Of reads: whether they take the capacity of consistent ones, twice that of others. Both see every
+    write that was answered before.
+    """
     @_builtins.property
     def get(self) -> Global___GetOp: ...
     @_builtins.property
@@ -120,10 +125,11 @@ class ExecuteRequest(_message.Message):
         batch_write: Global___BatchWriteOp | None = ...,
         query: Global___QueryOp | None = ...,
         scan: Global___ScanOp | None = ...,
+        consistent: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["batch_get", b"batch_get", "batch_write", b"batch_write", "get", b"get", "op", b"op", "query", b"query", "scan", b"scan", "write", b"write"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_get", b"batch_get", "batch_write", b"batch_write", "epoch", b"epoch", "get", b"get", "op", b"op", "partition_id", b"partition_id", "query", b"query", "scan", b"scan", "write", b"write"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_get", b"batch_get", "batch_write", b"batch_write", "consistent", b"consistent", "epoch", b"epoch", "get", b"get", "op", b"op", "partition_id", b"partition_id", "query", b"query", "scan", b"scan", "write", b"write"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_op: _TypeAlias = _typing.Literal["get", "write", "batch_get", "batch_write", "query", "scan"]  # noqa: Y015
     _WhichOneofArgType_op: _TypeAlias = _typing.Literal["op", b"op"]  # noqa: Y015

@@ -44,7 +44,14 @@ def test_the_commands_are_these() -> None:
     assert {" ".join(path) for path in ALL} == {
         *("up", "down", "status", "kill", "pause", "resume", "restart", "logs", "add-router"),
         *("route", "get", "put", "delete", "split", "merge", "move", "drain"),
-        *("table create", "table list", "table describe", "table delete", "table partitions"),
+        *(
+            "table create",
+            "table update",
+            "table list",
+            "table describe",
+            "table delete",
+            "table partitions",
+        ),
         *("operation list", "operation show", "workload run", "workload verify"),
         *("history check", "history show"),
         *("sim run", "sim replay", "sim mutants", "sim profiles"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from client_world import CLIENT, HANGS, LOST, REFUSED, ClientWorld
 
-from keyplane import ConditionFailed, DeadlineExceeded, OutcomeUnknown, Unavailable
+from keyplane import ConditionFailed, DeadlineExceeded, OutcomeUnknown, Throttled, Unavailable
 from keyplane.client.call import Call, Send
 from keyplane.client.config import ClientConfig
 from keyplane.client.requests import VersionedItem
@@ -82,6 +82,28 @@ def test_other_failures_are_paid_for_and_end_when_the_budget_is_spent() -> None:
     assert error.reason is Reason.RETRY_BUDGET_SPENT
     assert isinstance(error, Unavailable)
     assert len(world.sent) == 3
+
+
+def test_a_throttled_call_is_tried_again_when_it_makes_sense() -> None:
+    throttled = KeyplaneError(Reason.THROTTLED, "too much", retry_after_s=0.3)
+    world = ClientWorld(answers=[throttled, WRITTEN])
+    world.run(put(world))
+    first, second = world.sent
+    assert second.at - first.at >= 0.3
+    assert second.request.token.attempt == 0
+
+
+def test_without_a_budget_a_throttled_call_says_that_it_was_throttled() -> None:
+    """Nothing is in trouble; whoever is refused has to know by which limit."""
+    config = ClientConfig(retry_burst=1, retry_floor_per_s=0, retry_ratio=0)
+    facts = {"reason": "TableReadKeyRangeThroughputExceeded"}
+    world = ClientWorld(
+        config=config, answers=[KeyplaneError(Reason.THROTTLED, "too much", metadata=facts)]
+    )
+    error = world.error(get(world))
+    assert isinstance(error, Throttled)
+    assert error.metadata == facts
+    assert len(world.sent) == 2
 
 
 def test_a_router_that_hangs_costs_one_attempt_timeout() -> None:

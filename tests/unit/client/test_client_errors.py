@@ -19,6 +19,7 @@ from keyplane import (
     Overloaded,
     Reason,
     TableNotFound,
+    Throttled,
     Unavailable,
     WrongState,
 )
@@ -38,6 +39,7 @@ from keyplane.client.errors import error_class, typed
         (Reason.PARTITION_BUSY, WrongState),
         (Reason.NO_ROUTE, Unavailable),
         (Reason.OVERLOADED, Overloaded),
+        (Reason.THROTTLED, Throttled),
         (Reason.DEADLINE_BEFORE_START, Unavailable),
         (Reason.DEADLINE_EXCEEDED, DeadlineExceeded),
         (Reason.CONNECTION_LOST, OutcomeUnknown),

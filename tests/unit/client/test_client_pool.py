@@ -180,6 +180,7 @@ def test_a_router_named_twice_is_one_router() -> None:
         (Reason.SHUTTING_DOWN, Outcome.FAILED),
         (Reason.DEADLINE_EXCEEDED, Outcome.TIMED_OUT),
         (Reason.OVERLOADED, Outcome.ANSWERED),
+        (Reason.THROTTLED, Outcome.ANSWERED),
         (Reason.CONDITION_FAILED, Outcome.ANSWERED),
         (Reason.NO_ROUTE, Outcome.ANSWERED),
     ],

@@ -189,8 +189,12 @@ class World:
         request = pb.DeleteTableRequest(table=table)
         return self.ask("DeleteTable", request, pb.DeleteTableResponse).operation
 
-    def update(self, durability: int, table: str = "orders") -> pb.Operation:
-        request = pb.UpdateTableRequest(table=table, durability=durability)
+    def update(
+        self, durability: int = 0, table: str = "orders", capacity_mode: int = 0
+    ) -> pb.Operation:
+        request = pb.UpdateTableRequest(
+            table=table, durability=durability, capacity_mode=capacity_mode
+        )
         return self.ask("UpdateTable", request, pb.UpdateTableResponse).operation
 
     def cancel(self, operation_id: str) -> pb.Operation:

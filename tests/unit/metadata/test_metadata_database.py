@@ -7,15 +7,18 @@ from pathlib import Path
 import pytest
 from database_faults import broken_after_commit, full_disk, locked
 from metadata_world import World, describe, refused
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, select, text
+from sqlalchemy.orm import Session
 
+from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.metadata.v1 import metadata_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
 from metadata import migrate
 from metadata.catalog import Catalog
 from metadata.change import Change, Counters
 from metadata.database import Database, parse_url
-from metadata.schema import Base
+from metadata.rows import table_from_row
+from metadata.schema import Base, TableRow
 
 
 @pytest.fixture
@@ -111,6 +114,26 @@ def test_the_migrations_make_the_schema_of_the_models(tmp_path: Path) -> None:
             connection, opts={"version_table": migrate.VERSION_TABLE, "compare_type": True}
         )
         assert compare_metadata(context, Base.metadata) == []
+
+
+def test_tables_of_the_first_schema_are_unlimited(tmp_path: Path) -> None:
+    """And all else of them is as it was."""
+    engine = create_engine(f"sqlite:///{tmp_path}/old.db")
+    with engine.begin() as connection:
+        migrate.upgrade(connection, "0001")
+        connection.execute(
+            text(
+                "INSERT INTO tables (table_id, name, partition_key, partition_key_type, hash_seed,"
+                " durability, state, map_version, created_at)"
+                " VALUES (1, 'old', 'id', 1, -5, 2, 2, 7, 1.5)"
+            )
+        )
+    with engine.begin() as connection:
+        migrate.upgrade(connection)
+    with Session(engine) as session:
+        table = table_from_row(session.scalars(select(TableRow)).one())
+    assert (table.name, table.durability, table.map_version) == ("old", 2, 7)
+    assert table.capacity_mode == catalog.CAPACITY_MODE_UNLIMITED
 
 
 def test_migrating_again_changes_nothing(tmp_path: Path) -> None:

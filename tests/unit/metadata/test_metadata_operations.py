@@ -111,6 +111,18 @@ def test_updating_a_table_tells_every_node(world: World) -> None:
     world.check()
 
 
+def test_what_an_update_does_not_name_stays_as_it_is(world: World) -> None:
+    world.done(world.update(durability=catalog.DURABILITY_POWER))
+    world.done(world.update(capacity_mode=catalog.CAPACITY_MODE_ON_DEMAND))
+    tables = [peer.tables[1] for peer in world.fleet.nodes.values()]
+    for table in (*tables, world.core.catalog.maps[1].table):
+        assert table.durability == catalog.DURABILITY_POWER
+        assert table.capacity_mode == catalog.CAPACITY_MODE_ON_DEMAND
+    world.done(world.update(capacity_mode=catalog.CAPACITY_MODE_UNLIMITED))
+    assert world.core.catalog.maps[1].table.capacity_mode == catalog.CAPACITY_MODE_UNLIMITED
+    world.check()
+
+
 def test_deleting_a_table_leaves_a_tombstone(world: World) -> None:
     """No node serves it, its root says DELETED at a higher version, and its name is free again."""
     world.done(world.delete())

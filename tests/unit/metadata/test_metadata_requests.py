@@ -65,6 +65,7 @@ BAD: list[tuple[str, str, Message, Reason]] = [
     ("too many", "CreateTable", table(partitions=1_000_001), Reason.INVALID_ARGUMENT),
     ("absurdly many", "CreateTable", table(partitions=2**32 - 1), Reason.INVALID_ARGUMENT),
     ("durability", "CreateTable", table(durability=7), Reason.INVALID_ARGUMENT),
+    ("capacity", "CreateTable", table(capacity_mode=9), Reason.INVALID_ARGUMENT),
     ("no table", "DescribeTable", pb.DescribeTableRequest(table="none"), Reason.TABLE_NOT_FOUND),
     ("no table", "DeleteTable", pb.DeleteTableRequest(table="none"), Reason.TABLE_NOT_FOUND),
     ("nothing new", "UpdateTable", pb.UpdateTableRequest(table="orders"), Reason.INVALID_ARGUMENT),
@@ -72,6 +73,12 @@ BAD: list[tuple[str, str, Message, Reason]] = [
         "unknown durability",
         "UpdateTable",
         pb.UpdateTableRequest(table="orders", durability=7),
+        Reason.INVALID_ARGUMENT,
+    ),
+    (
+        "unknown capacity mode",
+        "UpdateTable",
+        pb.UpdateTableRequest(table="orders", capacity_mode=9),
         Reason.INVALID_ARGUMENT,
     ),
     (

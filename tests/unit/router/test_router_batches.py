@@ -11,10 +11,12 @@ from storage_peer import Fault
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.items import from_item, to_item
+from keyplane.model.throttling import Limit, throttled
 from keyplane.storage.v1 import storage_pb2 as storage
 from router.config import RouterConfig
 
 CLIENT = bytes(range(16))
+THROTTLED = throttled(Limit.KEY_RANGE, True, "music", "too much", 0.1)
 LOST = KeyplaneError(Reason.CONNECTION_LOST, "went away")
 
 
@@ -104,6 +106,31 @@ def test_a_batch_of_which_nothing_could_be_read_says_why() -> None:
     world.nodes["storage-1"].stop()
     pending = get(world, artist_in(world.table, world.partitions[0]), timeout_s=1.0)
     assert pending.error().reason is Reason.NODE_UNREACHABLE
+
+
+def test_what_is_throttled_of_a_batch_is_left_over() -> None:
+    world = booted()
+    artists = [artist_in(world.table, each) for each in world.partitions[:3]]
+    write(world, put_request(*artists)).wait()
+    world.nodes["storage-2"].fail_next(Fault(THROTTLED), Fault(THROTTLED))
+    left = write(world, put_request(*artists)).wait().unprocessed["music"].writes
+    assert [from_item(each.put)["artist"] for each in left] == [artists[1]]
+    assert not left[0].indefinite
+    response = get(world, *artists).wait()
+    assert found(response) == {artists[0], artists[2]}
+    keys = response.unprocessed_keys["music"].keys
+    assert [from_item(key)["artist"] for key in keys] == [artists[1]]
+
+
+def test_a_batch_of_which_all_was_throttled_fails() -> None:
+    world = booted()
+    artists = [artist_in(world.table, each) for each in world.partitions[:2]]
+    for name in ("storage-1", "storage-2"):
+        world.nodes[name].fail_next(Fault(THROTTLED), Fault(THROTTLED))
+    for pending in (write(world, put_request(*artists)), get(world, *artists)):
+        error = pending.error()
+        assert error.reason is Reason.THROTTLED
+        assert error.metadata["reason"] == "TableWriteKeyRangeThroughputExceeded"
 
 
 def test_unprocessed_writes_say_whether_they_may_have_been_done() -> None:

@@ -123,6 +123,25 @@ def test_an_unknown_wish_is_refused_before_anything_is_done(world: World) -> Non
     assert ask(world, "GetItem", requests(TOTAL)["GetItem"]).version
 
 
+@pytest.mark.parametrize("consistent", [False, True])
+def test_storage_nodes_are_told_how_a_read_is_paid(world: World, consistent: bool) -> None:
+    key, artist = to_item(KEY), data.AttributeValue(s="Miles")
+    table_keys = data.TableKeys(keys=[key], consistent_read=consistent)
+    how: Any = {"table": "music", "consistent_read": consistent}
+    reads = {
+        "GetItem": data.GetItemRequest(key=key, **how),
+        "Query": data.QueryRequest(partition_key=artist, **how),
+        "Scan": data.ScanRequest(**how),
+        "BatchGetItem": data.BatchGetItemRequest(requests={"music": table_keys}),
+    }
+    for method, request in reads.items():
+        for node in world.nodes.values():
+            node.asked.clear()
+        ask(world, method, request)
+        told = {each.consistent for node in world.nodes.values() for each in node.asked}
+        assert told == {consistent}, method
+
+
 def test_a_page_of_nothing_costs_as_much_as_the_smallest(world: World) -> None:
     how: Any = {"return_consumed_capacity": TOTAL, "consistent_read": True}
     nobody = data.AttributeValue(s="nobody")

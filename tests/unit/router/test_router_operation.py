@@ -31,7 +31,9 @@ def request(**op: object) -> storage.ExecuteRequest:
 
 
 def test_a_read() -> None:
-    assert sent(Get(KEY.hash, KEY.encoded)) == request(get=storage.GetOp(key=KEY))
+    get = storage.GetOp(key=KEY)
+    assert sent(Get(KEY.hash, KEY.encoded, False)) == request(get=get)
+    assert sent(Get(KEY.hash, KEY.encoded, True)) == request(get=get, consistent=True)
 
 
 @pytest.mark.parametrize("put", [b"x" * 300, b"", None])
@@ -89,12 +91,12 @@ def test_what_a_read_answers(version: int) -> None:
     rest = storage.GetResult(found=True, item=item).SerializeToString()
     turned = b"\x0a" + varint(len(found + rest)) + found + rest
     for payload in (plain, bare, turned):
-        answer = Get(KEY.hash, KEY.encoded).read(payload)
+        answer = Get(KEY.hash, KEY.encoded, True).read(payload)
         assert answer is not None
         assert data.GetItemResponse.FromString(answer) == data.GetItemResponse(
             item=ITEM, version=version
         )
-    nothing = Get(KEY.hash, KEY.encoded).read(an_answer(get=storage.GetResult()))
+    nothing = Get(KEY.hash, KEY.encoded, True).read(an_answer(get=storage.GetResult()))
     assert nothing is not None
     assert data.GetItemResponse.FromString(nothing) == data.GetItemResponse()
 
@@ -113,7 +115,10 @@ def test_what_a_write_answers(existed: bool) -> None:
 
 
 def test_an_answer_to_something_else_is_none() -> None:
-    read, write = Get(KEY.hash, KEY.encoded), Write(KEY.hash, KEY.encoded, b"", 0, None, NAME, 0, 0)
+    read, write = (
+        Get(KEY.hash, KEY.encoded, True),
+        Write(KEY.hash, KEY.encoded, b"", 0, None, NAME, 0, 0),
+    )
     got = an_answer(get=storage.GetResult(found=True, item=b"", version=1))
     wrote = an_answer(write=storage.WriteResult(version=1))
     assert read.read(wrote) is None and write.read(got) is None
@@ -139,7 +144,7 @@ def test_what_a_read_says_that_it_consumed(
     found = bool(item_bytes)
     item = ITEM.SerializeToString() if found else b""
     result = storage.GetResult(found=found, item=item, version=3, item_bytes=item_bytes)
-    operation = Get(KEY.hash, KEY.encoded, Spending("music", consistent, detailed))
+    operation = Get(KEY.hash, KEY.encoded, consistent, Spending("music", consistent, detailed))
     answer = operation.read(an_answer(get=result))
     assert answer is not None
     assert data.GetItemResponse.FromString(answer) == data.GetItemResponse(

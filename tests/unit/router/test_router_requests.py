@@ -10,6 +10,7 @@ from storage_peer import Fault
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.items import to_item
+from keyplane.model.throttling import Limit, throttled
 from router.config import RouterConfig
 from wire.ports import Reply, Request
 
@@ -72,6 +73,22 @@ def test_an_indefinite_write_is_retried_under_its_token_with_attempt_raised() ->
     assert (first.sequence, first.attempt, first.age_ms) == (9, 0, 0)
     assert (second.sequence, second.attempt) == (9, 1)
     assert second.age_ms >= 1
+
+
+def test_a_throttled_request_goes_back_at_once_with_all_that_was_said() -> None:
+    """To wait is for the caller: a router that held it back would fill with what cannot be done."""
+    world = booted()
+    node = world.owner(0)
+    error = throttled(Limit.KEY_RANGE, True, "music", "too much", 0.4)
+    node.fail_next(Fault(error))
+    pending = world.start_put(artist_in(world.table, world.partitions[0]), token(9))
+    told = pending.error()
+    assert (told.reason, told.metadata, told.retry_after_s) == (
+        Reason.THROTTLED,
+        error.metadata,
+        0.4,
+    )
+    assert len(node.asked) == 1
 
 
 def test_a_definite_failure_does_not_raise_the_attempt() -> None:

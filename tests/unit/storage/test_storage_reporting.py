@@ -113,7 +113,7 @@ def test_rates_follow_the_load_and_children_share_them() -> None:
         heat.beat(200.0)
     assert heat.reads_per_s == pytest.approx(2.0, rel=0.01)
     child = Heat(random.Random(1))
-    child.inherit(heat, 0, 5)
+    assert child.inherit(heat, 0, 5, otherwise=0.5) == pytest.approx(0.75, rel=0.1)
     assert child.reads_per_s == pytest.approx(0.75 * heat.reads_per_s, rel=0.1)
     assert set(child.samples) == {1, 2, 3}
 

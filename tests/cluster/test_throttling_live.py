@@ -1,0 +1,153 @@
+"""Throttling on a live cluster: how much is let through, what callers are told, and the way out."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from keyplane import AdminClient, BatchIncomplete, Client, ClientConfig, Put, Throttled
+from keyplane.catalog.v1 import catalog_pb2 as catalog
+from keyplane.cluster import Cluster, ClusterConfig, Kind
+from keyplane.data.v1 import data_pb2 as data
+from keyplane.metadata.v1 import metadata_pb2 as metadata
+from keyplane.model.items import to_item
+
+pytestmark = pytest.mark.cluster
+
+# Every refusal is told to the caller.
+NO_RETRIES = ClientConfig(attempts_max=1)
+
+# 100 write units, 25 read units.
+LARGE = "x" * (100 * 1024 - 40)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    running = Cluster(home=tmp_path_factory.mktemp("throttling"))
+    try:
+        running.up(ClusterConfig(memds=1, routers=1, storage=1))
+        yield running
+    finally:
+        running.down(wipe=True)
+
+
+@pytest.fixture
+def admin(cluster: Cluster) -> Iterator[AdminClient]:
+    with AdminClient(cluster.addresses(Kind.METADATA)[0]) as admin:
+        yield admin
+
+
+def create(admin: AdminClient, name: str) -> None:
+    admin.run(
+        metadata.CreateTableRequest(
+            table=name,
+            partition_key=catalog.KeyAttribute(name="id", type=catalog.SCALAR_TYPE_STRING),
+            partitions=1,
+            capacity_mode=catalog.CAPACITY_MODE_ON_DEMAND,
+        )
+    )
+
+
+def write(client: Client, table: str, seconds: float) -> Counter[str]:
+    """Writes large items one after the other and counts how each call ended."""
+    ends: Counter[str] = Counter()
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            client.put_item(table, {"id": "user-1", "value": LARGE})
+            ends["written"] += 1
+        except Throttled as error:
+            ends[error.metadata["reason"]] += 1
+    return ends
+
+
+def test_a_partition_lets_as_much_through_as_it_may(cluster: Cluster, admin: AdminClient) -> None:
+    """1,000 units a second and those of one second saved up; and only then is it throttled."""
+    create(admin, "orders")
+    with Client(cluster.addresses(Kind.ROUTER), config=NO_RETRIES) as client:
+        began = time.monotonic()
+        ends = write(client, "orders", 3.0)
+        took_s = time.monotonic() - began
+        # The first second of a router's life with the table may go to finding it.
+        assert ends["written"] == pytest.approx(10 * (1 + took_s), rel=0.1)
+        assert ends["TableWriteKeyRangeThroughputExceeded"] > ends["written"]
+        found = client.get_item("orders", {"id": "user-1"}, consistent=True)
+        assert found is not None
+        assert found["value"] == LARGE
+
+
+def test_grpc_callers_get_dynamodbs_reason_and_when_to_come_back(
+    cluster: Cluster, admin: AdminClient
+) -> None:
+    create(admin, "bare")
+    address = cluster.addresses(Kind.ROUTER)[0]
+    request = data.PutItemRequest(table="bare", item=to_item({"id": "x", "value": LARGE}))
+    with grpc.insecure_channel(address) as channel:
+        put = channel.unary_unary(
+            "/keyplane.data.v1.DataService/PutItem",
+            request_serializer=data.PutItemRequest.SerializeToString,
+            response_deserializer=data.PutItemResponse.FromString,
+        )
+        with pytest.raises(grpc.RpcError) as raised:
+            for _ in range(1000):
+                put(request, timeout=5)
+    error = raised.value
+    assert isinstance(error, grpc.Call)
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    trailers = dict(error.trailing_metadata())
+    status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    assert status.details[0].Unpack(info)
+    assert status.details[1].Unpack(retry)
+    assert info.metadata["reason"] == "TableWriteKeyRangeThroughputExceeded"
+    assert info.metadata["resource"] == "arn:aws:dynamodb:local:000000000000:table/bare"
+    assert 0 < retry.retry_delay.ToTimedelta().total_seconds() < 1
+
+
+def test_the_client_waits_out_what_it_has_retries_for(cluster: Cluster, admin: AdminClient) -> None:
+    create(admin, "patient")
+    with Client(cluster.addresses(Kind.ROUTER)) as client:
+        began = time.monotonic()
+        for _ in range(25):
+            client.put_item("patient", {"id": "user-1", "value": LARGE})
+        assert time.monotonic() - began > 1.0
+
+
+def test_batches_come_back_in_part(cluster: Cluster, admin: AdminClient) -> None:
+    """What went through is there, and what did not is given back."""
+    create(admin, "batches")
+    puts = [Put({"id": f"user-{number}", "value": LARGE}) for number in range(10)]
+    with Client(cluster.addresses(Kind.ROUTER)) as client:
+        admin.run(
+            metadata.SplitPartitionRequest(table="batches", partition_id=_only(admin, "batches"))
+        )
+        client.batch_write({"batches": puts})
+        with pytest.raises((BatchIncomplete, Throttled)):
+            for _ in range(50):
+                client.batch_write({"batches": puts}, timeout_s=0.05)
+        found = client.batch_get(
+            {"batches": [{"id": f"user-{number}"} for number in range(10)]}, consistent=True
+        )
+        assert len(found["batches"]) == 10
+
+
+def test_an_update_lifts_the_limit(cluster: Cluster, admin: AdminClient) -> None:
+    create(admin, "lifted")
+    with Client(cluster.addresses(Kind.ROUTER), config=NO_RETRIES) as client:
+        assert write(client, "lifted", 0.5)["TableWriteKeyRangeThroughputExceeded"]
+        unlimited = catalog.CAPACITY_MODE_UNLIMITED
+        admin.run(metadata.UpdateTableRequest(table="lifted", capacity_mode=unlimited))
+        assert set(write(client, "lifted", 0.5)) == {"written"}
+
+
+def _only(admin: AdminClient, table: str) -> int:
+    listed = admin.call(
+        metadata.ListPartitionsRequest(table=table), metadata.ListPartitionsResponse
+    )
+    (partition,) = listed.partitions
+    return partition.partition_id
