@@ -322,8 +322,8 @@ class ServerConnection(Connection):
                 True,
             )
         else:
-            message = inbound.pop_message()
             self.receiving.drop(stream)
+            message = inbound.pop_message()
             assert message is not None
             compressed, payload = message
             if compressed:

@@ -21,6 +21,7 @@ from keyplane.route.v1 import route_pb2 as route
 from wire.addresses import is_loopback
 from wire.grpcio import GrpcServer, GrpcTransport
 from wire.http2.client import Http2Transport
+from wire.http2.limits import PARTIAL_BYTES_MAX
 from wire.http2.server import Http2Server
 from wire.loop import LoopClock
 from wire.metrics import Metrics
@@ -141,6 +142,19 @@ def test_a_message_of_the_largest_size_passes() -> None:
     async def story(scene: Scene) -> None:
         reply = await scene.call(payload=b"x" * MESSAGE_BYTES_MAX)
         assert len(reply.payload) == MESSAGE_BYTES_MAX
+
+    play(story)
+
+
+def test_messages_that_came_in_pieces_leave_nothing_behind() -> None:
+    """More of them, one after the other on one connection, than may be under way at once."""
+
+    async def story(scene: Scene) -> None:
+        payload = b"x" * MESSAGE_BYTES_MAX
+        for _ in range(2 + PARTIAL_BYTES_MAX // MESSAGE_BYTES_MAX):
+            reply = await scene.call(payload=payload)
+            assert reply.error is None
+            assert len(reply.payload) == MESSAGE_BYTES_MAX
 
     play(story)
 
