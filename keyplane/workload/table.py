@@ -18,6 +18,9 @@ _KEY = "id"
 _KNOWN_WITHIN_S = 10.0
 _POLL_S = 0.05
 
+# Seconds in which routers learn of a table that nobody has asked them for: some beats of MemDS.
+_HEARD_WITHIN_S = 2.0
+
 # What a router answers about a key that does not fit the table, once it knows the table.
 _WRONG_KEY = (Reason.MISSING_KEY, Reason.WRONG_KEY_TYPE, Reason.INVALID_ARGUMENT)
 
@@ -26,12 +29,16 @@ _NOBODY_THERE = (Reason.NODE_UNREACHABLE, Reason.CONNECTION_LOST, Reason.DEADLIN
 
 
 def find_table(routers: Sequence[str], name: str) -> catalog.Table:
-    """A table's record; without a name, of the only table there is.
+    """A table's record; without a name, of the only table there is, which may be a new one.
 
     Raises KeyplaneError(TABLE_NOT_FOUND), INVALID_ARGUMENT if there are several to choose from,
     and what asking can fail with.
     """
     known = known_tables(routers, name)
+    give_up = time.monotonic() + _HEARD_WITHIN_S
+    while not (known or name) and time.monotonic() < give_up:
+        time.sleep(_POLL_S)
+        known = known_tables(routers)
     if name in known or (len(known) == 1 and not name):
         return known[name or next(iter(known))]
     if known and not name:
