@@ -44,6 +44,7 @@ MODULES = (
     "keyplane.model.numbers",
     "keyplane.model.partition",
     "keyplane.model.retry",
+    "router.admission",
     "router.config",
     "router.context",
     "router.core",

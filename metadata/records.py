@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyplane.catalog.v1 import catalog_pb2 as pb
+from keyplane.metadata.v1.metadata_pb2 import CreateTableRequest, UpdateTableRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +20,33 @@ class KeyAttribute:
 
 
 @dataclass(frozen=True, slots=True)
+class Throughput:
+    """Capacity units a second that a table may use in the long run."""
+
+    read_units: int
+    write_units: int
+
+    @classmethod
+    def of(cls, request: CreateTableRequest | UpdateTableRequest) -> Throughput | None:
+        """What a request says of it, if it does."""
+        if not request.HasField("provisioned"):
+            return None
+        provisioned = request.provisioned
+        return cls(provisioned.read_capacity_units, provisioned.write_capacity_units)
+
+    def to_proto(self) -> pb.ProvisionedThroughput:
+        return pb.ProvisionedThroughput(
+            read_capacity_units=self.read_units, write_capacity_units=self.write_units
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class TableRecord:
     """One table, or the tombstone of one.
 
     map_version rises with every change that routers must hear of, and goes on where a deleted
     table of the same name stopped: a router never accepts a lower version under one name.
-    created_at: seconds since 1970.
+    provisioned: of capacity mode PROVISIONED. created_at: seconds since 1970.
     """
 
     table_id: int
@@ -34,6 +56,7 @@ class TableRecord:
     hash_seed: int
     durability: pb.Durability.ValueType
     capacity_mode: pb.CapacityMode.ValueType
+    provisioned: Throughput | None
     state: pb.TableState.ValueType
     map_version: int
     created_at: float
@@ -59,6 +82,8 @@ class TableRecord:
         )
         if self.sort_key is not None:
             table.sort_key.CopyFrom(self.sort_key.to_proto())
+        if self.provisioned is not None:
+            table.provisioned.CopyFrom(self.provisioned.to_proto())
         return table
 
 

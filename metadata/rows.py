@@ -5,12 +5,12 @@ from __future__ import annotations
 from keyplane.model.partition import Partition
 from metadata.operations import Operation, State
 from metadata.plans import Kind, plan_from_json, plan_to_json
-from metadata.records import KeyAttribute, NodeRecord, TableRecord
+from metadata.records import KeyAttribute, NodeRecord, TableRecord, Throughput
 from metadata.schema import NodeRow, OperationRow, TableRow
 
 
 def table_to_row(table: TableRecord) -> TableRow:
-    sort_key = table.sort_key
+    sort_key, provisioned = table.sort_key, table.provisioned
     return TableRow(
         table_id=table.table_id,
         name=table.name,
@@ -21,6 +21,8 @@ def table_to_row(table: TableRecord) -> TableRow:
         hash_seed=table.hash_seed,
         durability=table.durability,
         capacity_mode=table.capacity_mode,
+        read_units=provisioned.read_units if provisioned else None,
+        write_units=provisioned.write_units if provisioned else None,
         state=table.state,
         map_version=table.map_version,
         created_at=table.created_at,
@@ -31,6 +33,9 @@ def table_from_row(row: TableRow) -> TableRecord:
     sort_key = None
     if row.sort_key is not None and row.sort_key_type is not None:
         sort_key = KeyAttribute(row.sort_key, row.sort_key_type)  # type: ignore[arg-type]
+    provisioned = None
+    if row.read_units is not None and row.write_units is not None:
+        provisioned = Throughput(row.read_units, row.write_units)
     return TableRecord(
         table_id=row.table_id,
         name=row.name,
@@ -39,6 +44,7 @@ def table_from_row(row: TableRow) -> TableRecord:
         hash_seed=row.hash_seed,
         durability=row.durability,  # type: ignore[arg-type]
         capacity_mode=row.capacity_mode,  # type: ignore[arg-type]
+        provisioned=provisioned,
         state=row.state,  # type: ignore[arg-type]
         map_version=row.map_version,
         created_at=row.created_at,

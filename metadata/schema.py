@@ -75,6 +75,9 @@ class TableRow(Base):
     durability: Mapped[int] = mapped_column(Integer)
     # 1 is CAPACITY_MODE_UNLIMITED, which all tables had before the column.
     capacity_mode: Mapped[int] = mapped_column(Integer, server_default=text("1"))
+    # Capacity units a second, of PROVISIONED tables.
+    read_units: Mapped[int | None] = mapped_column(Integer)
+    write_units: Mapped[int | None] = mapped_column(Integer)
     state: Mapped[int] = mapped_column(Integer)
     map_version: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[float] = mapped_column(Float(53))

@@ -39,6 +39,14 @@ def run(
             help="Directory of the map it boots from when nobody can be asked.",
         ),
     ] = Path("keyplane-router"),
+    granter: Annotated[
+        str,
+        typer.Option(
+            "--granter",
+            envvar="KEYPLANE_GRANTER",
+            help="host:port of the granter, which says how much of provisioned tables may be used.",
+        ),
+    ] = "",
     router_id: Annotated[
         str,
         typer.Option("--router-id", envvar="KEYPLANE_ROUTER_ID", help="Its name in logs."),
@@ -67,6 +75,7 @@ def run(
         memds=memds,
         seeds=seeds,
         snapshot_dir=snapshot_dir,
+        granter=granter,
         router_id=router_id,
         cluster=cluster,
         refresh=refresh,

@@ -14,6 +14,16 @@ class RouterConfig:
     # enough: each knows where partitions that left it went, and the directory names the others.
     seeds: Sequence[str] = ()
 
+    # Address of the granter. Without one, provisioned tables have the limits of partitions alone.
+    granter: str = ""
+    # Seconds from one grant of a table to the next while enough is left, and between two calls to
+    # the granter at least, for tables that have run out.
+    refill_s: float = 1.0
+    refill_beat_s: float = 0.1
+    # Seconds it has to answer, and tables in one call.
+    refill_timeout_s: float = 1.0
+    refill_tables_max: int = 1_000
+
     # Seconds a request may take when its caller set no deadline, and at most.
     timeout_s: float = 5.0
     timeout_s_max: float = 60.0

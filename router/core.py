@@ -22,6 +22,7 @@ from keyplane.model.errors import KeyplaneError
 from keyplane.model.partition import Partition
 from keyplane.model.retry import RetryBudget
 from keyplane.route.v1 import route_pb2 as route
+from router.admission import Refiller
 from router.batch_get import batch_get_item
 from router.batch_write import batch_write_item
 from router.config import RouterConfig
@@ -75,7 +76,8 @@ class RouterCore:
         """memds: the cluster's memcached nodes; without one, storage nodes are asked instead."""
         self._config = config
         self._clock = clock
-        self._tables = Tables()
+        self._refiller = Refiller(config, clock, transport, rng, metrics)
+        self._tables = Tables(self._refiller.limits_of)
         self._nodes = StorageNodes()
         self._snapshots = SnapshotKeeper(config, clock, disk, self._tables, self._nodes, metrics)
         self._reader = MapReader(reader_config, clock, memds, rng, metrics, self)

@@ -9,7 +9,7 @@ from cache.live import connect_from
 from cache.settings import MemdsSettings
 from router.config import RouterConfig
 from router.core import RouterCore
-from wire.addresses import parse_addresses
+from wire.addresses import check_address, parse_addresses
 from wire.files import FileDisk
 from wire.service import Runtime
 
@@ -21,6 +21,8 @@ class RouterSettings(MemdsSettings):
     seeds: str = ""
     # Directory of the snapshot it boots from.
     snapshot_dir: Path = Path("keyplane-router")
+    # host:port of the granter; empty for none.
+    granter: str = ""
     # Names it in logs.
     router_id: str = "router"
     # What makes it read MemDS: the clock alone, or its requests too.
@@ -33,7 +35,10 @@ def build(runtime: Runtime) -> RouterCore:
     assert isinstance(settings, RouterSettings)
     memds = parse_addresses("--memds", settings.memds)
     return RouterCore(
-        RouterConfig(seeds=parse_addresses("--seeds", settings.seeds)),
+        RouterConfig(
+            seeds=parse_addresses("--seeds", settings.seeds),
+            granter=settings.granter and check_address("--granter", settings.granter),
+        ),
         ReaderConfig(cluster=settings.cluster, refresh=settings.refresh),
         runtime.clock,
         runtime.transport,

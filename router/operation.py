@@ -15,6 +15,7 @@ from librt.strings import BytesWriter
 from mypy_extensions import i64
 
 from keyplane.data.v1 import data_pb2 as data
+from keyplane.model.capacity import read_units, write_units
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.numbers import write_u64_le
 from keyplane.model.partition import Partition
@@ -62,6 +63,7 @@ _FOUND_VERSION: Final = tag_byte(storage.GetResult.VERSION_FIELD_NUMBER, 0)
 _FOUND_BYTES: Final = tag_byte(storage.GetResult.ITEM_BYTES_FIELD_NUMBER, 0)
 _WROTE: Final = tag_byte(storage.ExecuteResponse.WRITE_FIELD_NUMBER, 2)
 _WRITTEN_VERSION: Final = tag_byte(storage.WriteResult.VERSION_FIELD_NUMBER, 0)
+_BEFORE_BYTES: Final = tag_byte(storage.WriteResult.BEFORE_BYTES_FIELD_NUMBER, 0)
 
 # What clients get.
 _ITEM: Final = tag_byte(data.GetItemResponse.ITEM_FIELD_NUMBER, 2)
@@ -110,6 +112,14 @@ class Operation:
     def doubt(self) -> None:
         """An attempt ended so that the writes may have been done."""
 
+    def least_units(self) -> float:
+        """Capacity units that it consumes, as far as that is known before it is carried out."""
+        raise NotImplementedError
+
+    def units(self) -> float:
+        """Those that it has consumed, by the answer that was read."""
+        raise NotImplementedError
+
     def split_off(self, partition: Partition) -> Operation | None:
         """Leaves here what the partition covers, and gives the rest as an operation of its own.
 
@@ -119,7 +129,7 @@ class Operation:
 
 
 class Get(Operation):
-    __slots__ = ("_consistent", "_encoded_key", "_spending")
+    __slots__ = ("_consistent", "_encoded_key", "_item_bytes", "_spending")
 
     result = "get"
 
@@ -135,6 +145,14 @@ class Get(Operation):
         self._encoded_key = encoded_key
         self._consistent = consistent
         self._spending = spending
+        # Of what was read, as capacity units count it.
+        self._item_bytes = 0
+
+    def least_units(self) -> float:
+        return read_units(0, self._consistent)
+
+    def units(self) -> float:
+        return read_units(self._item_bytes, self._consistent)
 
     def encode(self, partition: Partition, elapsed_s: float) -> bytes:
         out = BytesWriter()
@@ -163,11 +181,10 @@ class Get(Operation):
                 version_end: i64 = -1
                 if item_end > 0 and byte_at(payload, item_end) == _FOUND_VERSION:
                     version_end = varint_at(payload, item_end + 1)[1]
-                if (
-                    version_end > 0
-                    and byte_at(payload, version_end) == _FOUND_BYTES
-                    and varint_at(payload, version_end + 1)[1] == size
-                ):
+                bytes_end: i64 = -1
+                if version_end > 0 and byte_at(payload, version_end) == _FOUND_BYTES:
+                    self._item_bytes, bytes_end = varint_at(payload, version_end + 1)
+                if bytes_end == size:
                     _check_stored(payload, item, item_end)
                     # The answer has the same first two fields, under other numbers.
                     out = BytesWriter()
@@ -179,6 +196,7 @@ class Get(Operation):
         if response is None:
             return None
         found_item = response.get
+        self._item_bytes = found_item.item_bytes
         out = BytesWriter()
         if found_item.found:
             _check_stored(found_item.item, 0, len(found_item.item))
@@ -198,8 +216,8 @@ class Write(Operation):
     """
 
     __slots__ = (
-        *("_age_ms", "_attempt", "_condition", "_encoded_key", "_item_bytes", "_put", "_spending"),
-        "_token",
+        *("_age_ms", "_attempt", "_before_bytes", "_condition", "_encoded_key", "_item_bytes"),
+        *("_put", "_spending", "_token"),
     )
 
     result = "write"
@@ -229,6 +247,14 @@ class Write(Operation):
         self._token = token
         self._attempt = attempt
         self._age_ms = age_ms
+        # Of the item that was there before it.
+        self._before_bytes = 0
+
+    def least_units(self) -> float:
+        return write_units(0, self._item_bytes)
+
+    def units(self) -> float:
+        return write_units(self._before_bytes, self._item_bytes)
 
     def encode(self, partition: Partition, elapsed_s: float) -> bytes:
         token = self._token
@@ -268,10 +294,13 @@ class Write(Operation):
             if end == len(payload) and byte_at(payload, start) == _WRITTEN_VERSION:
                 end = varint_at(payload, start + 1)[1]
                 if end > 0:
+                    if byte_at(payload, end) == _BEFORE_BYTES:
+                        self._before_bytes = varint_at(payload, end + 1)[0]
                     return _PUT_VERSION + payload[start + 1 : end]
         response = self._message(payload)
         if response is None:
             return None
+        self._before_bytes = response.write.before_bytes
         if puts:
             answer = _PUT_VERSION + varint(response.write.version)
         else:
@@ -285,13 +314,27 @@ class Write(Operation):
 class Page(Operation):
     """A query or a scan."""
 
-    __slots__ = ("_request",)
+    __slots__ = ("_item_bytes", "_request")
 
     result = "page"
 
     def __init__(self, key_hash: int, request: storage.ExecuteRequest) -> None:
         self.key_hash = key_hash
         self._request = request
+        # Of all its items, as capacity units count them.
+        self._item_bytes = 0
+
+    def least_units(self) -> float:
+        return read_units(0, self._request.consistent)
+
+    def units(self) -> float:
+        return read_units(self._item_bytes, self._request.consistent)
+
+    def read(self, payload: bytes) -> storage.ExecuteResponse | None:
+        response = self._message(payload)
+        if response is not None:
+            self._item_bytes = response.page.item_bytes
+        return response
 
     def encode(self, partition: Partition, elapsed_s: float) -> bytes:
         return _address(partition) + self._request.SerializeToString()
@@ -302,7 +345,7 @@ class BatchGet(Operation):
     `consistent` is as in Get.
     """
 
-    __slots__ = ("_consistent", "_keys", "places")
+    __slots__ = ("_consistent", "_keys", "_units", "places")
 
     result = "batch_get"
 
@@ -313,6 +356,25 @@ class BatchGet(Operation):
         self.places = places
         self._keys = keys
         self._consistent = consistent
+        self._units = 0.0
+
+    def least_units(self) -> float:
+        return len(self._keys) * read_units(0, self._consistent)
+
+    def units(self) -> float:
+        return self._units
+
+    def read(self, payload: bytes) -> storage.ExecuteResponse | None:
+        response = self._message(payload)
+        if response is not None:
+            self._units = sum(
+                [
+                    read_units(found.item_bytes, self._consistent)
+                    for found in response.batch_get.results
+                    if not found.deferred
+                ]
+            )
+        return response
 
     def encode(self, partition: Partition, elapsed_s: float) -> bytes:
         request = storage.ExecuteRequest(
@@ -333,7 +395,7 @@ class BatchGet(Operation):
 class BatchWrite(Operation):
     """Writes to keys of one partition. `places` as in BatchGet, tokens as in Write."""
 
-    __slots__ = ("_ages_ms", "_writes", "places")
+    __slots__ = ("_ages_ms", "_units", "_writes", "places")
 
     result = "batch_write"
     writes = True
@@ -343,6 +405,28 @@ class BatchWrite(Operation):
         self.places = places
         self._writes = writes
         self._ages_ms: Sequence[int] = [write.token.age_ms for write in writes]
+        self._units = 0.0
+
+    def least_units(self) -> float:
+        return sum([write_units(0, write.item_bytes) for write in self._writes])
+
+    def units(self) -> float:
+        return self._units
+
+    def read(self, payload: bytes) -> storage.ExecuteResponse | None:
+        response = self._message(payload)
+        if response is not None:
+            # As many results as writes, or the answer is refused by who asked.
+            self._units = sum(
+                [
+                    write_units(result.before_bytes, write.item_bytes)
+                    for write, result in zip(
+                        self._writes, response.batch_write.results, strict=False
+                    )
+                    if not result.reason
+                ]
+            )
+        return response
 
     @property
     def tokens(self) -> list[data.WriteToken]:

@@ -40,8 +40,10 @@ class PartitionCall:
         "_context",
         "_deadline",
         "_doubt",
+        "_limits",
         "_on_done",
         "_redirects",
+        "_reserved",
         "_started_at",
         "_unreachable",
         "operation",
@@ -71,9 +73,21 @@ class PartitionCall:
         self._unreachable = 0
         # The latest failure that leaves open whether a write was done.
         self._doubt: KeyplaneError | None = None
+        # What its table may use, and the capacity units taken from that.
+        self._limits = table.limits
+        self._reserved = 0.0
 
     def start(self) -> None:
+        """Sends it, or ends it with THROTTLED."""
         self._context.budget.earn()
+        limits = self._limits
+        if limits is not None:
+            units = self.operation.least_units()
+            refusal = limits.admit(self.operation.writes, self._started_at, units)
+            if refusal is not None:
+                self._on_done(self, refusal)
+                return
+            self._reserved = units
         self._send()
 
     # --- attempts -------------------------------------------------------------------------------
@@ -138,8 +152,11 @@ class PartitionCall:
         if result is None:
             message = "the storage node's answer does not fit what it was asked; see its version"
             self._fail(KeyplaneError(Reason.INTERNAL, message))
-        else:
-            self._on_done(self, result)
+            return
+        if self._limits is not None:
+            operation = self.operation
+            self._limits.take(operation.writes, operation.units() - self._reserved)
+        self._on_done(self, result)
 
     # --- after a failure ------------------------------------------------------------------------
 
@@ -205,7 +222,12 @@ class PartitionCall:
         attempt was carried out.
         """
         settled = not error.definite or error.reason is Reason.CONDITION_FAILED
-        self._on_done(self, error if self._doubt is None or settled else self._doubt)
+        if self._doubt is not None and not settled:
+            error = self._doubt
+        # What was not done costs nothing, but a condition was judged.
+        if self._limits is not None and error.definite and not settled:
+            self._limits.take(self.operation.writes, -self._reserved)
+        self._on_done(self, error)
 
     def _no_route(self, partition: Partition | None) -> KeyplaneError:
         if partition is None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
 from cache.partition_map import PartitionMap
 from cache.routes import Route, RouteTable, Source
@@ -12,12 +13,16 @@ from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.keys import KeySchema, ScalarType, encode_raw, key_hash, type_tag
 from keyplane.model.limits import PARTITION_KEY_BYTES_MAX, SORT_KEY_BYTES_MAX
 from keyplane.model.partition import Partition
+from router.admission import TableLimits
 from wire.protobytes import tag_byte
 
 _FIELD_NUMBERS = {
     pb.SCALAR_TYPE_STRING: data.AttributeValue.S_FIELD_NUMBER,
     pb.SCALAR_TYPE_BINARY: data.AttributeValue.B_FIELD_NUMBER,
 }
+
+# From the limits that a table had so far, the table, and the version of its map.
+LimitsOf: TypeAlias = Callable[["TableLimits | None", pb.Table, int], "TableLimits | None"]
 
 # Tombstones kept. Past it the oldest are forgotten, and found again by a search.
 TOMBSTONES_MAX = 10_000
@@ -45,11 +50,19 @@ class PlainKeyPart:
 class KnownTable:
     """One table: what its keys look like, and where they live."""
 
-    __slots__ = ("_described_by", "_hash_seed", "_plain_key", "_schema", "routes")
+    __slots__ = (
+        *("_described_by", "_hash_seed", "_limits", "_limits_of", "_plain_key", "_schema"),
+        "routes",
+    )
 
-    def __init__(self, routes: RouteTable) -> None:
-        """Raises KeyplaneError(INVALID_ARGUMENT) on a table whose key is not well defined."""
+    def __init__(self, routes: RouteTable, limits_of: LimitsOf | None = None) -> None:
+        """limits_of: what makes the limits of tables that have any.
+
+        Raises KeyplaneError(INVALID_ARGUMENT) on a table whose key is not well defined.
+        """
         self.routes = routes
+        self._limits_of = limits_of
+        self._limits: TableLimits | None = None
         self._describe()
 
     def _describe(self) -> None:
@@ -57,6 +70,9 @@ class KnownTable:
         self._schema = KeySchema.from_table(self._described_by)
         self._plain_key = _plain_key(self._schema)
         self._hash_seed = self._described_by.hash_seed
+        if self._limits_of is not None:
+            routes = self.routes
+            self._limits = self._limits_of(self._limits, routes.table, routes.version)
 
     @property
     def name(self) -> str:
@@ -79,6 +95,13 @@ class KnownTable:
             self._describe()
         return self._plain_key
 
+    @property
+    def limits(self) -> TableLimits | None:
+        """None if the table may be used without."""
+        if self.routes.table is not self._described_by:
+            self._describe()
+        return self._limits
+
     def hash_of(self, partition_bytes: bytes) -> int:
         if self.routes.table is not self._described_by:
             self._describe()
@@ -98,7 +121,9 @@ class Tables:
     A table created again under an old name has a higher table id, and replaces the old one whole.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limits_of: LimitsOf | None = None) -> None:
+        """limits_of: as of KnownTable."""
+        self._limits_of = limits_of
         self._tables: dict[str, KnownTable] = {}
         # Name to the highest table id known to be deleted.
         self._tombstones: dict[str, int] = {}
@@ -121,7 +146,7 @@ class Tables:
 
     def adopt(self, routes: RouteTable) -> None:
         """Starts from a snapshot's routes of a table. Raises KeyplaneError(INVALID_ARGUMENT)."""
-        self._tables[routes.table.name] = KnownTable(routes)
+        self._tables[routes.table.name] = KnownTable(routes, self._limits_of)
 
     def install_map(self, map: PartitionMap, source: Source, now: float) -> bool:
         """Takes a map over unless something newer is here. True if it changed anything."""
@@ -145,7 +170,8 @@ class Tables:
             return None
         known = self._tables.get(table.name)
         if known is None or known.table_id < table.table_id:
-            known = self._tables[table.name] = KnownTable(RouteTable(table))
+            known = KnownTable(RouteTable(table), self._limits_of)
+            self._tables[table.name] = known
         return known if known.table_id == table.table_id else None
 
     def bury(self, name: str, table_id: int | None = None) -> bool:

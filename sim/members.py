@@ -9,6 +9,7 @@ from typing import Protocol
 
 import structlog
 
+from granter.core import GranterCore
 from metadata.core import MetadataCore
 from metadata.memory import MemoryDatabase
 from router.core import RouterCore
@@ -17,7 +18,7 @@ from sim.ledger import SimLedger, Trouble
 from sim.network import SimNetwork, SimTransport
 from sim.process import SimProcess, address_of
 from sim.scheduler import Scheduler
-from sim.topology import METADATA, Topology, storage_config
+from sim.topology import GRANTER, METADATA, Topology, storage_config
 from storage.memory import MemoryEngine
 from storage.node import StorageNode
 from wire.memory import MemoryDisk
@@ -74,7 +75,7 @@ class RouterMember:
         self.metrics = Metrics()
         seeds = [address_of(name) for name in parts.topology.storage_names()]
         self.core = RouterCore(
-            replace(parts.topology.router, seeds=seeds[:3]),
+            replace(parts.topology.router, seeds=seeds[:3], granter=address_of(GRANTER)),
             parts.topology.reader,
             process.clock,
             parts.transport(process),
@@ -127,6 +128,23 @@ class StorageMember:
             self.engine.power_loss()
         else:
             self.engine.crash()
+
+
+class GranterMember:
+    """A granter, of which nothing outlives anything."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.metrics = Metrics()
+        self.core: GranterCore
+
+    def boot(self, process: SimProcess, rng: random.Random) -> None:
+        self.metrics = Metrics()
+        self.core = GranterCore(self._parts.topology.granter, process.clock, process, self.metrics)
+        self.core.start()
+
+    def died(self, power: bool) -> None:
+        """There is nothing to lose."""
 
 
 class MetadataMember:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cache.config import PublisherConfig, ReaderConfig
+from granter.config import GranterConfig
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from metadata.config import MetadataConfig
 from router.config import RouterConfig
@@ -15,6 +16,7 @@ from storage.config import MoveConfig, StorageConfig, WriteConfig
 
 CLUSTER = "sim"
 METADATA = "metadata"
+GRANTER = "granter"
 OPERATOR = "operator"
 
 
@@ -40,7 +42,8 @@ class TableSpec:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Processes are named as on a live cluster: `router-1`, `storage-1`, `memds-1`, `metadata`.
+    """Processes are named as on a live cluster: `router-1`, `storage-1`, `memds-1`, `metadata`,
+    `granter`.
 
     delay: of a message between two processes that no fault touches. skew: by how much clocks may
     run fast or slow, as a share. commit_s: of a storage node's disk. The configurations are those
@@ -61,6 +64,7 @@ class Topology:
     moves: MoveConfig = field(default_factory=MoveConfig)
     metadata: MetadataConfig = field(default_factory=MetadataConfig)
     publisher: PublisherConfig = field(default_factory=lambda: PublisherConfig(CLUSTER))
+    granter: GranterConfig = field(default_factory=GranterConfig)
     # Seconds between a storage node's reports to MemDS.
     report_s: float = 0.5
 

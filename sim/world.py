@@ -10,12 +10,19 @@ from typing import NoReturn
 from cache import memds_keys
 from cache.memory import MemoryMemcached
 from metadata.memory import MemoryDatabase
-from sim.members import Member, MetadataMember, Parts, RouterMember, StorageMember
+from sim.members import (
+    GranterMember,
+    Member,
+    MetadataMember,
+    Parts,
+    RouterMember,
+    StorageMember,
+)
 from sim.memcached import SimMemdsNode
 from sim.network import SimNetwork, SimTransport
 from sim.process import SimProcess
 from sim.scheduler import Scheduler
-from sim.topology import CLUSTER, METADATA, OPERATOR, Topology
+from sim.topology import CLUSTER, GRANTER, METADATA, OPERATOR, Topology
 from sim.trace import Trace
 from sim.violation import Violation, ViolationError
 from wire import crashpoints
@@ -61,8 +68,10 @@ class World:
         self.routers = {name: RouterMember(parts) for name in topology.router_names()}
         self._storage = {name: StorageMember(parts, name) for name in topology.storage_names()}
         self.metadata = MetadataMember(parts)
+        self.granter = GranterMember(parts)
         self._members: dict[str, Member] = {
             METADATA: self.metadata,
+            GRANTER: self.granter,
             **self._storage,
             **self.routers,
         }

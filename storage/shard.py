@@ -15,6 +15,8 @@ from storage.layout import item_range
 from storage.limits import PartitionLimits
 from storage.records import Progress
 
+_UNLIMITED = (catalog.CAPACITY_MODE_UNSPECIFIED, catalog.CAPACITY_MODE_UNLIMITED)
+
 
 @mypyc_attr(acyclic=True)
 class TailEntry:
@@ -95,7 +97,7 @@ class Shard:
         """New settings of its table."""
         self.table = table
         self.synced = table.durability == catalog.DURABILITY_POWER
-        if table.capacity_mode != catalog.CAPACITY_MODE_ON_DEMAND:
+        if table.capacity_mode in _UNLIMITED:
             self.limits = None
         elif self.limits is None:
             self.limits = PartitionLimits(self.partition_id, table.name, now)

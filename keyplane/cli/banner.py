@@ -19,6 +19,7 @@ _TITLES = {
     Kind.STORAGE: "storage nodes",
     Kind.MEMDS: "memcached",
     Kind.METADATA: "metadata store",
+    Kind.GRANTER: "granter",
 }
 
 

@@ -30,6 +30,7 @@ def hash_text(key_hash: int) -> str:
 
 
 def table_facts(table: catalog.Table) -> dict[str, Any]:
+    """read_units, write_units: a second, 0 unless the table is provisioned."""
     return {
         "table": table.name,
         "table_id": table.table_id,
@@ -39,6 +40,8 @@ def table_facts(table: catalog.Table) -> dict[str, Any]:
         "sort_key_type": _SCALAR_NAMES.get(table.sort_key.type, ""),
         "durability": _short(catalog.Durability.Name(table.durability)),
         "capacity": _capacity(table.capacity_mode),
+        "read_units": table.provisioned.read_capacity_units,
+        "write_units": table.provisioned.write_capacity_units,
         "state": _short(catalog.TableState.Name(table.state), words=2),
     }
 

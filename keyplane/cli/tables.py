@@ -14,6 +14,7 @@ from keyplane.cli.output import EXIT_OK
 from keyplane.cli.render import key_attribute, partition_facts, table_facts
 from keyplane.cli.session import Session, command
 from keyplane.metadata.v1 import metadata_pb2 as pb
+from keyplane.model.limits import TABLE_UNITS_MAX
 
 
 class Durability(enum.StrEnum):
@@ -24,6 +25,7 @@ class Durability(enum.StrEnum):
 class Capacity(enum.StrEnum):
     UNLIMITED = "unlimited"
     ON_DEMAND = "on-demand"
+    PROVISIONED = "provisioned"
 
 
 _DURABILITIES = {
@@ -33,15 +35,26 @@ _DURABILITIES = {
 _CAPACITY_MODES = {
     Capacity.UNLIMITED: catalog.CAPACITY_MODE_UNLIMITED,
     Capacity.ON_DEMAND: catalog.CAPACITY_MODE_ON_DEMAND,
+    Capacity.PROVISIONED: catalog.CAPACITY_MODE_PROVISIONED,
 }
 _DURABILITY_HELP = (
     "When a write is acknowledged: `process`, it survives kill -9; `power`, it survives power loss."
 )
 _CAPACITY_HELP = (
     "What it may be used: `unlimited`, as much as the machine does; `on-demand`, each partition "
-    "3,000 read and 1,000 write units a second, and throttled past that."
+    "3,000 read and 1,000 write units a second, and throttled past that; `provisioned`, the table "
+    "as many as --read-units and --write-units say, too."
 )
+_UNITS_HELP = "{} capacity units a second of a provisioned table, 1 to 40,000."
 
+ReadUnits = Annotated[
+    int,
+    typer.Option(min=1, max=TABLE_UNITS_MAX, help=_UNITS_HELP.format("Read"), show_default=False),
+]
+WriteUnits = Annotated[
+    int,
+    typer.Option(min=1, max=TABLE_UNITS_MAX, help=_UNITS_HELP.format("Write"), show_default=False),
+]
 Name = Annotated[str, typer.Argument(help="The table's name.", show_default=False)]
 
 
@@ -61,6 +74,7 @@ _CREATE_EXAMPLES = """
     keyplane table create music --partition-key artist --sort-key song --partitions 8
     keyplane table create readings --sort-key at:number --durability power
     keyplane table create events --capacity on-demand
+    keyplane table create orders --capacity provisioned --read-units 500 --write-units 100
 """
 
 
@@ -74,6 +88,8 @@ def create(
     partitions: Annotated[int, typer.Option(min=1, help="How many to start with.")] = 4,
     durability: Annotated[Durability, typer.Option(help=_DURABILITY_HELP)] = Durability.PROCESS,
     capacity: Annotated[Capacity, typer.Option(help=_CAPACITY_HELP)] = Capacity.UNLIMITED,
+    read_units: ReadUnits | None = None,
+    write_units: WriteUnits | None = None,
 ) -> int:
     """Creates a table, its partitions spread over the storage nodes."""
     try:
@@ -84,6 +100,7 @@ def create(
             partitions=partitions,
             durability=_DURABILITIES[durability],
             capacity_mode=_CAPACITY_MODES[capacity],
+            provisioned=_provisioned(read_units, write_units),
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
@@ -92,6 +109,7 @@ def create(
 
 _UPDATE_EXAMPLES = """
     keyplane table update events --capacity unlimited
+    keyplane table update orders --read-units 1000 --write-units 100
     keyplane table update readings --durability process
 """
 
@@ -105,16 +123,33 @@ def update(
     capacity: Annotated[
         Capacity | None, typer.Option(help=_CAPACITY_HELP, show_default="as it is")
     ] = None,
+    read_units: ReadUnits | None = None,
+    write_units: WriteUnits | None = None,
 ) -> int:
     """Changes a table's settings, while it is used."""
-    if durability is None and capacity is None:
-        raise typer.BadParameter("name what to change: --durability or --capacity")
-    request = pb.UpdateTableRequest(table=name)
+    provisioned = _provisioned(read_units, write_units)
+    if durability is None and capacity is None and provisioned is None:
+        raise typer.BadParameter(
+            "name what to change: --durability, --capacity, or --read-units and --write-units"
+        )
+    request = pb.UpdateTableRequest(table=name, provisioned=provisioned)
     if durability is not None:
         request.durability = _DURABILITIES[durability]
     if capacity is not None:
         request.capacity_mode = _CAPACITY_MODES[capacity]
     return carry_out(session, request, pb.UpdateTableResponse, f"updating table {name}")
+
+
+def _provisioned(
+    read_units: int | None, write_units: int | None
+) -> catalog.ProvisionedThroughput | None:
+    if read_units is None and write_units is None:
+        return None
+    if read_units is None or write_units is None:
+        raise typer.BadParameter("--read-units and --write-units go together; give both")
+    return catalog.ProvisionedThroughput(
+        read_capacity_units=read_units, write_capacity_units=write_units
+    )
 
 
 def list_(session: Session) -> int:

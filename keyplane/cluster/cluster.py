@@ -379,7 +379,7 @@ def _transport_of_environment() -> TransportKind:
 def _new_state(name: str, config: ClusterConfig) -> State:
     transport = config.transport or _transport_of_environment()
     state = State(name, config.ephemeral, config.database_url, config.enable_faults, transport)
-    members = [Member("metadata", Kind.METADATA, "")]
+    members = [Member("metadata", Kind.METADATA, ""), Member("granter", Kind.GRANTER, "")]
     for kind, count in (
         (Kind.MEMDS, config.memds),
         (Kind.STORAGE, config.storage),

@@ -39,16 +39,16 @@ def command(member: Member, state: State, paths: Paths) -> list[str]:
     """What to run for a member. Raises KeyplaneError(MEMCACHED_MISSING)."""
     if member.kind is Kind.MEMDS:
         return _memcached(member)
-    memds = ["--memds", ",".join(state.addresses(Kind.MEMDS))]
     common = [
         *(sys.executable, "-m", member.kind.value),
         *("--listen", member.address),
         *("--metrics-listen", member.metrics_address),
         *("--run-file", str(paths.run_file(member.name))),
-        *("--cluster", state.name),
-        *memds,
         *(["--enable-faults"] if state.enable_faults else []),
     ]
+    if member.kind is Kind.GRANTER:
+        return common
+    common += ["--cluster", state.name, "--memds", ",".join(state.addresses(Kind.MEMDS))]
     data = paths.data(member.name)
     match member.kind:
         case Kind.METADATA:
@@ -63,6 +63,9 @@ def command(member: Member, state: State, paths: Paths) -> list[str]:
             # No address of the Metadata Store: a router is never told.
             seeds = ",".join(state.addresses(Kind.STORAGE))
             identity = ["--router-id", member.name, "--transport", state.transport]
+            # Clusters that were made before there were granters have none.
+            for granter in state.addresses(Kind.GRANTER):
+                identity += ["--granter", granter]
             return [*common, *identity, "--seeds", seeds, "--snapshot-dir", str(data)]
 
 

@@ -16,9 +16,10 @@ from wire.injection.check import NETWORK_KINDS
 
 # Who calls whom.
 CALLS: Mapping[Kind, frozenset[Kind]] = {
-    Kind.ROUTER: frozenset({Kind.STORAGE, Kind.MEMDS}),
+    Kind.ROUTER: frozenset({Kind.STORAGE, Kind.MEMDS, Kind.GRANTER}),
     Kind.STORAGE: frozenset({Kind.STORAGE, Kind.MEMDS, Kind.METADATA}),
     Kind.METADATA: frozenset({Kind.STORAGE, Kind.MEMDS}),
+    Kind.GRANTER: frozenset(),
     Kind.MEMDS: frozenset(),
 }
 
@@ -117,6 +118,7 @@ def _nothing_between(targets: Sequence[Member], peers: Sequence[Member]) -> str:
             f"no router ever calls the Metadata Store: there is nothing between {one} and {other}"
         )
     return (
-        f"{one} and {other} never call each other; routers call storage nodes, storage nodes call "
-        "each other and the Metadata Store, it calls them, and all of them call memcached"
+        f"{one} and {other} never call each other; routers call storage nodes and the granter, "
+        "storage nodes call each other and the Metadata Store, it calls them, and all of them but "
+        "the granter call memcached"
     )

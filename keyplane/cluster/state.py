@@ -22,6 +22,7 @@ _FORMAT = 1
 
 class Kind(enum.StrEnum):
     METADATA = "metadata"
+    GRANTER = "granter"
     MEMDS = "memds"
     STORAGE = "storage"
     ROUTER = "router"

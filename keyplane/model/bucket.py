@@ -44,8 +44,8 @@ class Bucket:
         return max(0.0, wanted - self.level) / self.rate
 
     def inherit(self, other: Bucket, share: float) -> None:
-        """Adds a part of what another one holds, or owes: of each that it replaces, once it has been
-        drained. So all together never hold more than before.
+        """Adds a part of what another one holds, or owes: of each that it replaces, once it has
+        been drained. So all together never hold more than before.
         """
         other.fill(self._at)
         self.level = min(self.depth, self.level + share * other.level)

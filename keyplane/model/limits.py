@@ -34,6 +34,10 @@ BATCH_BYTES_MAX = 16 * 1024 * 1024
 PAGE_BYTES_MAX = 1024 * 1024
 SCAN_SEGMENTS_MAX = 1_000_000
 
+# Read and write capacity units a second that a table may be given: DynamoDB's quotas where nobody
+# has asked for more, https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html
+TABLE_UNITS_MAX = 40_000
+
 TABLE_NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 
 

@@ -7,7 +7,7 @@ import re
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.metadata.v1 import metadata_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
-from keyplane.model.limits import KEY_NAME_BYTES_MAX, validate_table_name
+from keyplane.model.limits import KEY_NAME_BYTES_MAX, TABLE_UNITS_MAX, validate_table_name
 from metadata.config import (
     HEARTBEAT_LOADS_MAX,
     NODE_ID_CHARS_MAX,
@@ -28,7 +28,11 @@ _KEY_TYPES = (
     catalog.SCALAR_TYPE_BINARY,
 )
 _DURABILITIES = (catalog.DURABILITY_PROCESS, catalog.DURABILITY_POWER)
-_CAPACITY_MODES = (catalog.CAPACITY_MODE_UNLIMITED, catalog.CAPACITY_MODE_ON_DEMAND)
+_CAPACITY_MODES = (
+    catalog.CAPACITY_MODE_UNLIMITED,
+    catalog.CAPACITY_MODE_ON_DEMAND,
+    catalog.CAPACITY_MODE_PROVISIONED,
+)
 
 
 def check_new_table(request: pb.CreateTableRequest) -> None:
@@ -45,6 +49,8 @@ def check_new_table(request: pb.CreateTableRequest) -> None:
             f"{request.partitions} partitions are more than the {PARTITIONS_MAX:,} a table may have"
         )
     check_settings(request)
+    if request.HasField("provisioned") and not request.capacity_mode:
+        raise invalid("provisioned throughput is of the capacity mode PROVISIONED; name it")
 
 
 def check_key_attribute(what: str, attribute: catalog.KeyAttribute) -> None:
@@ -59,7 +65,30 @@ def check_settings(request: pb.CreateTableRequest | pb.UpdateTableRequest) -> No
     if request.durability and request.durability not in _DURABILITIES:
         raise invalid("durability must be PROCESS or POWER")
     if request.capacity_mode and request.capacity_mode not in _CAPACITY_MODES:
-        raise invalid("capacity_mode must be UNLIMITED or ON_DEMAND")
+        raise invalid("capacity_mode must be UNLIMITED, ON_DEMAND or PROVISIONED")
+    is_provisioned = request.capacity_mode == catalog.CAPACITY_MODE_PROVISIONED
+    if request.HasField("provisioned"):
+        if request.capacity_mode and not is_provisioned:
+            raise invalid(
+                "only a table of the capacity mode PROVISIONED has provisioned throughput"
+            )
+        check_throughput(request.provisioned)
+    elif is_provisioned:
+        raise invalid(
+            "a PROVISIONED table needs provisioned throughput: how many read and write units a"
+            " second it may use"
+        )
+
+
+def check_throughput(provisioned: catalog.ProvisionedThroughput) -> None:
+    for kind, units in (
+        ("read", provisioned.read_capacity_units),
+        ("write", provisioned.write_capacity_units),
+    ):
+        if not 1 <= units <= TABLE_UNITS_MAX:
+            raise invalid(
+                f"{units} {kind} capacity units a second: a table has 1 to {TABLE_UNITS_MAX:,}"
+            )
 
 
 def check_node(node: catalog.Node) -> None:

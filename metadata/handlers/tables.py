@@ -36,8 +36,10 @@ def _describe(parts: Parts, request: pb.DescribeTableRequest, answer: Answer) ->
 
 def _update(parts: Parts, request: pb.UpdateTableRequest, answer: Answer) -> None:
     validate_table_name(request.table)
-    if not (request.durability or request.capacity_mode):
-        raise invalid("there is nothing to update; name a durability or a capacity mode")
+    if not (request.durability or request.capacity_mode or request.HasField("provisioned")):
+        raise invalid(
+            "there is nothing to update; name a durability, a capacity mode or a throughput"
+        )
     check_settings(request)
     parts.begin(
         lambda catalog: update_table.begin(parts.world, catalog, request),

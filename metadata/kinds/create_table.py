@@ -34,7 +34,7 @@ from metadata.operations import RESULT_IDS_SHOWN_MAX, Operation, State
 from metadata.peers import OPEN_PARTITIONS, Question
 from metadata.placement import nodes_by_room
 from metadata.plans import CreatePlan, Kind
-from metadata.records import KeyAttribute, TableRecord
+from metadata.records import KeyAttribute, TableRecord, Throughput
 from metadata.writer import Decision
 
 
@@ -55,6 +55,7 @@ def begin(world: World, catalog: Catalog, request: pb.CreateTableRequest) -> Dec
             hash_seed=world.rng.getrandbits(64),
             durability=request.durability or catalog_pb.DURABILITY_PROCESS,
             capacity_mode=request.capacity_mode or catalog_pb.CAPACITY_MODE_UNLIMITED,
+            provisioned=Throughput.of(request),
             state=catalog_pb.TABLE_STATE_CREATING,
             map_version=held.map_version if held else 0,
             created_at=world.now,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from keyplane.catalog.v1 import catalog_pb2 as catalog_pb
 from keyplane.metadata.v1 import metadata_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.storage.v1 import storage_pb2 as storage
@@ -18,7 +19,7 @@ from metadata.kinds.script import Advance, OnOutcome, Retry, Script, World, star
 from metadata.operations import Operation, State
 from metadata.peers import UPDATE_TABLE, Question
 from metadata.plans import Kind, UpdatePlan
-from metadata.records import TableRecord
+from metadata.records import TableRecord, Throughput
 from metadata.writer import Decision
 
 # A node that holds nothing of the table has nothing to change.
@@ -29,11 +30,18 @@ def begin(world: World, catalog: Catalog, request: pb.UpdateTableRequest) -> Dec
     def update() -> Change:
         table = catalog.table(request.table)
         require_table_free(catalog, table)
+        provisioned = Throughput.of(request)
+        mode = request.capacity_mode or table.capacity_mode
+        if provisioned is not None and mode != catalog_pb.CAPACITY_MODE_PROVISIONED:
+            raise KeyplaneError(
+                Reason.INVALID_ARGUMENT,
+                f"{table.name!r} is not PROVISIONED; name that capacity mode to make it so",
+            )
         operation = new_operation(
             world,
             catalog,
             Kind.UPDATE_TABLE,
-            UpdatePlan(request.durability, request.capacity_mode),
+            UpdatePlan(request.durability, request.capacity_mode, provisioned),
             arguments=f"update table {table.name}",
             table=table,
         )
@@ -51,10 +59,13 @@ def _commit(world: World, operation: Operation, on_outcome: OnOutcome) -> None:
         plan = operation.plan
         assert isinstance(plan, UpdatePlan)
         table = catalog.tables[operation.table_id]
+        mode = plan.capacity_mode or table.capacity_mode
+        is_provisioned = mode == catalog_pb.CAPACITY_MODE_PROVISIONED
         updated = replace(
             table,
             durability=plan.durability or table.durability,
-            capacity_mode=plan.capacity_mode or table.capacity_mode,
+            capacity_mode=mode,
+            provisioned=(plan.provisioned or table.provisioned) if is_provisioned else None,
             map_version=table.map_version + 1,
         )
         return Change(

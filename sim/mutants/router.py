@@ -22,13 +22,7 @@ ROUTER: tuple[Mutant, ...] = (
         "last-error-counts",
         "A definite error of the last attempt hides that an earlier one may have been done.",
         ("I2",),
-        (
-            Edit(
-                PartitionCall._fail,
-                "error if self._doubt is None or settled else self._doubt",
-                "error",
-            ),
-        ),
+        (Edit(PartitionCall._fail, "self._doubt is not None and not settled", "False"),),
     ),
     Mutant(
         "calls-metadata-store",

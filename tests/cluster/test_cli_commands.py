@@ -98,8 +98,36 @@ def test_settings_of_a_table_are_changed_one_by_one(cli: Cli) -> None:
     described = cli("table", "describe", "events")
     assert (described["durability"], described["capacity"]) == ("power", "unlimited")
     error = cli("table", "update", "events", code=2)["error"]
-    assert "--durability or --capacity" in error["message"]
+    assert "--durability, --capacity, or" in error["message"]
     cli("table", "delete", "events")
+
+
+def test_a_provisioned_table_is_made_and_changed_by_its_units(cli: Cli) -> None:
+    def units(table: str) -> tuple[str, int, int]:
+        described = cli("table", "describe", table)
+        return described["capacity"], described["read_units"], described["write_units"]
+
+    provisioned = ("--capacity", "provisioned", "--read-units", "500", "--write-units", "100")
+    cli("table", "create", "billing", *provisioned)
+    assert units("billing") == ("provisioned", 500, 100)
+    cli("table", "update", "billing", "--read-units", "1000", "--write-units", "100")
+    assert units("billing") == ("provisioned", 1000, 100)
+    cli("table", "update", "billing", "--capacity", "on-demand")
+    assert units("billing") == ("on-demand", 0, 0)
+    for arguments, says in (
+        (("--read-units", "10"), "give both"),
+        (("--read-units", "0", "--write-units", "1"), "1<=x<=40000"),
+    ):
+        error = cli("table", "update", "billing", *arguments, code=2)["error"]
+        assert says in error["message"]
+    for arguments, says in (
+        (("--read-units", "10", "--write-units", "1"), "not PROVISIONED"),
+        (("--capacity", "provisioned"), "needs provisioned throughput"),
+    ):
+        error = cli("table", "update", "billing", *arguments, code=3)["error"]
+        assert error["reason"] == "INVALID_ARGUMENT"
+        assert says in error["message"]
+    cli("table", "delete", "billing")
 
 
 def test_partitions_split_merge_move_and_leave_a_node(cli: Cli) -> None:

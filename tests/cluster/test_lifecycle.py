@@ -22,6 +22,7 @@ def test_up_shows_what_runs_revives_what_died_and_keeps_the_data_over_down(cli: 
     kinds = [member["kind"] for member in made["members"]]
     assert {kind: kinds.count(kind) for kind in kinds} == {
         "metadata": 1,
+        "granter": 1,
         "memds": 2,
         "storage": 3,
         "router": 2,
@@ -47,7 +48,7 @@ def test_up_shows_what_runs_revives_what_died_and_keeps_the_data_over_down(cli: 
         "version": written["version"],
     }
 
-    assert cli("down")["stopped"] == 8
+    assert cli("down")["stopped"] == 9
     assert cli("down")["stopped"] == 0
     assert not cli("up")["created"]
     assert cli("get", "user-1")["item"]["name"] == "Ada"

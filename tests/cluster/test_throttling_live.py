@@ -10,10 +10,12 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
+from granter.config import GranterConfig
 from keyplane import AdminClient, BatchIncomplete, Client, ClientConfig, Put, Throttled
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.cluster import Cluster, ClusterConfig, Kind
 from keyplane.data.v1 import data_pb2 as data
+from keyplane.granter.v1 import granter_pb2, granter_pb2_grpc
 from keyplane.metadata.v1 import metadata_pb2 as metadata
 from keyplane.model.items import to_item
 
@@ -21,6 +23,9 @@ pytestmark = pytest.mark.cluster
 
 # Every refusal is told to the caller.
 NO_RETRIES = ClientConfig(attempts_max=1)
+
+# More than a partition does, where a table may do more.
+PARTITION_REASON = "TableWriteKeyRangeThroughputExceeded"
 
 # 100 write units, 25 read units.
 LARGE = "x" * (100 * 1024 - 40)
@@ -30,7 +35,7 @@ LARGE = "x" * (100 * 1024 - 40)
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     running = Cluster(home=tmp_path_factory.mktemp("throttling"))
     try:
-        running.up(ClusterConfig(memds=1, routers=1, storage=1))
+        running.up(ClusterConfig(memds=1, routers=2, storage=1))
         yield running
     finally:
         running.down(wipe=True)
@@ -42,24 +47,34 @@ def admin(cluster: Cluster) -> Iterator[AdminClient]:
         yield admin
 
 
-def create(admin: AdminClient, name: str) -> None:
+def create(
+    admin: AdminClient,
+    name: str,
+    partitions: int = 1,
+    provisioned: catalog.ProvisionedThroughput | None = None,
+) -> None:
+    on_demand = provisioned is None
     admin.run(
         metadata.CreateTableRequest(
             table=name,
             partition_key=catalog.KeyAttribute(name="id", type=catalog.SCALAR_TYPE_STRING),
-            partitions=1,
-            capacity_mode=catalog.CAPACITY_MODE_ON_DEMAND,
+            partitions=partitions,
+            capacity_mode=catalog.CAPACITY_MODE_ON_DEMAND
+            if on_demand
+            else catalog.CAPACITY_MODE_PROVISIONED,
+            provisioned=provisioned,
         )
     )
 
 
-def write(client: Client, table: str, seconds: float) -> Counter[str]:
+def write(client: Client, table: str, seconds: float, users: int = 1) -> Counter[str]:
     """Writes large items one after the other and counts how each call ended."""
     ends: Counter[str] = Counter()
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
-            client.put_item(table, {"id": "user-1", "value": LARGE})
+            user = f"user-{1 + sum(ends.values()) % users}"
+            client.put_item(table, {"id": user, "value": LARGE})
             ends["written"] += 1
         except Throttled as error:
             ends[error.metadata["reason"]] += 1
@@ -75,7 +90,7 @@ def test_a_partition_lets_as_much_through_as_it_may(cluster: Cluster, admin: Adm
         took_s = time.monotonic() - began
         # The first second of a router's life with the table may go to finding it.
         assert ends["written"] == pytest.approx(10 * (1 + took_s), rel=0.1)
-        assert ends["TableWriteKeyRangeThroughputExceeded"] > ends["written"]
+        assert ends[PARTITION_REASON] > ends["written"]
         found = client.get_item("orders", {"id": "user-1"}, consistent=True)
         assert found is not None
         assert found["value"] == LARGE
@@ -104,7 +119,7 @@ def test_grpc_callers_get_dynamodbs_reason_and_when_to_come_back(
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
     assert status.details[0].Unpack(info)
     assert status.details[1].Unpack(retry)
-    assert info.metadata["reason"] == "TableWriteKeyRangeThroughputExceeded"
+    assert info.metadata["reason"] == PARTITION_REASON
     assert info.metadata["resource"] == "arn:aws:dynamodb:local:000000000000:table/bare"
     assert 0 < retry.retry_delay.ToTimedelta().total_seconds() < 1
 
@@ -139,10 +154,50 @@ def test_batches_come_back_in_part(cluster: Cluster, admin: AdminClient) -> None
 def test_an_update_lifts_the_limit(cluster: Cluster, admin: AdminClient) -> None:
     create(admin, "lifted")
     with Client(cluster.addresses(Kind.ROUTER), config=NO_RETRIES) as client:
-        assert write(client, "lifted", 0.5)["TableWriteKeyRangeThroughputExceeded"]
+        assert write(client, "lifted", 0.5)[PARTITION_REASON]
         unlimited = catalog.CAPACITY_MODE_UNLIMITED
         admin.run(metadata.UpdateTableRequest(table="lifted", capacity_mode=unlimited))
         assert set(write(client, "lifted", 0.5)) == {"written"}
+
+
+def test_a_provisioned_table_does_its_rate_over_all_routers_and_without_a_granter_more(
+    cluster: Cluster, admin: AdminClient
+) -> None:
+    """200 units a second are two of the large items, whichever router they come through."""
+    units = catalog.ProvisionedThroughput(read_capacity_units=100, write_capacity_units=200)
+    create(admin, "provisioned", partitions=8, provisioned=units)
+    reason = "TableWriteProvisionedThroughputExceeded"
+    with Client(cluster.addresses(Kind.ROUTER), config=NO_RETRIES) as client:
+        # What the table has saved up since the granter started.
+        _spend(cluster, client, "provisioned")
+        ends = write(client, "provisioned", 5.0, users=100)
+        assert ends["written"] == pytest.approx(10, abs=3)
+        assert ends[reason] > ends["written"]
+        # Reads have units of their own.
+        assert client.get_item("provisioned", {"id": "user-1"}, consistent=True)
+
+        cluster.kill("granter")
+        time.sleep(GranterConfig().valid_s)
+        assert set(write(client, "provisioned", 2.0, users=100)) <= {"written", PARTITION_REASON}
+        cluster.restart("granter")
+        _spend(cluster, client, "provisioned")
+        ends = write(client, "provisioned", 5.0, users=100)
+        assert ends["written"] == pytest.approx(10, abs=3)
+
+
+def _spend(cluster: Cluster, client: Client, table: str) -> None:
+    """Writes until nothing is left of a provisioned table, and both routers know it."""
+    with grpc.insecure_channel(cluster.addresses(Kind.GRANTER)[0]) as channel:
+        granter = granter_pb2_grpc.GranterServiceStub(channel)
+        for _ in range(60):
+            ends = write(client, table, 0.5, users=100)
+            budgets = granter.ListBudgets(granter_pb2.ListBudgetsRequest(), timeout=5).tables
+            if any(
+                each.writes.routers == 2 and each.writes.level < each.writes.units_per_second
+                for each in budgets
+            ) and ends["written"] < sum(ends.values()):
+                return
+    pytest.fail("it was never throttled")
 
 
 def _only(admin: AdminClient, table: str) -> int:

@@ -151,8 +151,10 @@ def facts(execute: asked.Execute) -> tuple[object, ...]:
         *(execute.partition_id, execute.epoch, execute.kind, execute.consistent),
         None if key is None else (key.hash, key.encoded),
         [
-            (w.key.hash, w.key.encoded, w.put, w.item_bytes, w.condition)
-            + (w.token, w.attempt, w.age_ms)
+            (
+                *(w.key.hash, w.key.encoded, w.put, w.item_bytes),
+                *(w.condition, w.token, w.attempt, w.age_ms),
+            )
             for w in execute.writes
         ],
     )

@@ -73,6 +73,8 @@ class _CapacityModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Capacity
     """As much as the machines can do."""
     CAPACITY_MODE_ON_DEMAND: _CapacityMode.ValueType  # 2
     """As much as one partition of DynamoDB can do, for each partition."""
+    CAPACITY_MODE_PROVISIONED: _CapacityMode.ValueType  # 3
+    """As much as is said of the table, and of each partition no more than ON_DEMAND."""
 
 class CapacityMode(_CapacityMode, metaclass=_CapacityModeEnumTypeWrapper):
     """How much of a table may be read and written. DynamoDB calls it the billing mode."""
@@ -82,6 +84,8 @@ CAPACITY_MODE_UNLIMITED: CapacityMode.ValueType  # 1
 """As much as the machines can do."""
 CAPACITY_MODE_ON_DEMAND: CapacityMode.ValueType  # 2
 """As much as one partition of DynamoDB can do, for each partition."""
+CAPACITY_MODE_PROVISIONED: CapacityMode.ValueType  # 3
+"""As much as is said of the table, and of each partition no more than ON_DEMAND."""
 Global___CapacityMode: _TypeAlias = CapacityMode  # noqa: Y015
 
 class _TableState:
@@ -174,6 +178,30 @@ class KeyAttribute(_message.Message):
 Global___KeyAttribute: _TypeAlias = KeyAttribute  # noqa: Y015
 
 @_typing.final
+class ProvisionedThroughput(_message.Message):
+    """Of a table: what it may use in the long run. Both are 1 to 40,000 units a second."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    READ_CAPACITY_UNITS_FIELD_NUMBER: _builtins.int
+    WRITE_CAPACITY_UNITS_FIELD_NUMBER: _builtins.int
+    read_capacity_units: _builtins.int
+    write_capacity_units: _builtins.int
+    def __init__(
+        self,
+        *,
+        read_capacity_units: _builtins.int = ...,
+        write_capacity_units: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["read_capacity_units", b"read_capacity_units", "write_capacity_units", b"write_capacity_units"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProvisionedThroughput: _TypeAlias = ProvisionedThroughput  # noqa: Y015
+
+@_typing.final
 class Table(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -186,6 +214,7 @@ class Table(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     CAPACITY_MODE_FIELD_NUMBER: _builtins.int
+    PROVISIONED_FIELD_NUMBER: _builtins.int
     table_id: _builtins.int
     name: _builtins.str
     hash_seed: _builtins.int
@@ -201,6 +230,10 @@ class Table(_message.Message):
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def provisioned(self) -> Global___ProvisionedThroughput:
+        """Set if and only if the mode is PROVISIONED."""
+
     def __init__(
         self,
         *,
@@ -213,10 +246,11 @@ class Table(_message.Message):
         state: Global___TableState.ValueType = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         capacity_mode: Global___CapacityMode.ValueType = ...,
+        provisioned: Global___ProvisionedThroughput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "partition_key", b"partition_key", "sort_key", b"sort_key"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "partition_key", b"partition_key", "provisioned", b"provisioned", "sort_key", b"sort_key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_mode", b"capacity_mode", "created_at", b"created_at", "durability", b"durability", "hash_seed", b"hash_seed", "name", b"name", "partition_key", b"partition_key", "sort_key", b"sort_key", "state", b"state", "table_id", b"table_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_mode", b"capacity_mode", "created_at", b"created_at", "durability", b"durability", "hash_seed", b"hash_seed", "name", b"name", "partition_key", b"partition_key", "provisioned", b"provisioned", "sort_key", b"sort_key", "state", b"state", "table_id", b"table_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

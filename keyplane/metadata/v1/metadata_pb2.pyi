@@ -158,6 +158,7 @@ class CreateTableRequest(_message.Message):
     PARTITIONS_FIELD_NUMBER: _builtins.int
     DURABILITY_FIELD_NUMBER: _builtins.int
     CAPACITY_MODE_FIELD_NUMBER: _builtins.int
+    PROVISIONED_FIELD_NUMBER: _builtins.int
     table: _builtins.str
     partitions: _builtins.int
     """0 means 1."""
@@ -168,6 +169,10 @@ class CreateTableRequest(_message.Message):
     def partition_key(self) -> _catalog_pb2.KeyAttribute: ...
     @_builtins.property
     def sort_key(self) -> _catalog_pb2.KeyAttribute: ...
+    @_builtins.property
+    def provisioned(self) -> _catalog_pb2.ProvisionedThroughput:
+        """Of PROVISIONED, which needs it."""
+
     def __init__(
         self,
         *,
@@ -177,10 +182,11 @@ class CreateTableRequest(_message.Message):
         partitions: _builtins.int = ...,
         durability: _catalog_pb2.Durability.ValueType = ...,
         capacity_mode: _catalog_pb2.CapacityMode.ValueType = ...,
+        provisioned: _catalog_pb2.ProvisionedThroughput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["partition_key", b"partition_key", "sort_key", b"sort_key"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["partition_key", b"partition_key", "provisioned", b"provisioned", "sort_key", b"sort_key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_mode", b"capacity_mode", "durability", b"durability", "partition_key", b"partition_key", "partitions", b"partitions", "sort_key", b"sort_key", "table", b"table"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_mode", b"capacity_mode", "durability", b"durability", "partition_key", b"partition_key", "partitions", b"partitions", "provisioned", b"provisioned", "sort_key", b"sort_key", "table", b"table"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -260,19 +266,25 @@ class UpdateTableRequest(_message.Message):
     TABLE_FIELD_NUMBER: _builtins.int
     DURABILITY_FIELD_NUMBER: _builtins.int
     CAPACITY_MODE_FIELD_NUMBER: _builtins.int
+    PROVISIONED_FIELD_NUMBER: _builtins.int
     table: _builtins.str
     durability: _catalog_pb2.Durability.ValueType
     capacity_mode: _catalog_pb2.CapacityMode.ValueType
+    @_builtins.property
+    def provisioned(self) -> _catalog_pb2.ProvisionedThroughput:
+        """Needed to become PROVISIONED; alone, it changes a table that is."""
+
     def __init__(
         self,
         *,
         table: _builtins.str = ...,
         durability: _catalog_pb2.Durability.ValueType = ...,
         capacity_mode: _catalog_pb2.CapacityMode.ValueType = ...,
+        provisioned: _catalog_pb2.ProvisionedThroughput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["provisioned", b"provisioned"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_mode", b"capacity_mode", "durability", b"durability", "table", b"table"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_mode", b"capacity_mode", "durability", b"durability", "provisioned", b"provisioned", "table", b"table"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -41,6 +41,7 @@ def sleeper(paths: Paths, member: str, code: str = "import time; time.sleep(60)"
 def some_state() -> state.State:
     members = [
         Member("metadata", Kind.METADATA, "127.0.0.1:20001", "127.0.0.1:20002"),
+        Member("granter", Kind.GRANTER, "127.0.0.1:20008", "127.0.0.1:20009"),
         Member("memds-1", Kind.MEMDS, "127.0.0.1:20003"),
         Member("storage-1", Kind.STORAGE, "127.0.0.1:20004", "127.0.0.1:20005"),
         Member("router-1", Kind.ROUTER, "127.0.0.1:20006", "127.0.0.1:20007"),
@@ -88,6 +89,17 @@ def test_a_router_is_told_no_address_of_the_metadata_store_by_flag_or_environmen
     assert not any("20001" in word for word in argv)
     assert not any("20001" in value for value in env.values())
     assert "127.0.0.1:20004" in argv
+    assert argv[argv.index("--granter") + 1] == "127.0.0.1:20008"
+
+
+def test_a_granter_is_told_of_nobody_and_a_cluster_without_one_starts_as_before(
+    paths: Paths,
+) -> None:
+    known = some_state()
+    argv = commands.command(known.members["granter"], known, paths)
+    assert not any(f"2000{number}" in word for number in range(1, 8) for word in argv)
+    del known.members["granter"]
+    assert "--granter" not in commands.command(known.members["router-1"], known, paths)
 
 
 def test_without_memcached_the_error_says_what_to_install(
@@ -177,7 +189,7 @@ def test_what_is_not_there_is_named_with_the_remedy(tmp_path: Path) -> None:
         cluster.status()
     assert caught.value.reason is Reason.CLUSTER_NOT_FOUND
     state.save(cluster.paths, some_state())
-    with pytest.raises(KeyplaneError, match="it has: metadata, memds-1") as caught:
+    with pytest.raises(KeyplaneError, match="it has: metadata, granter, memds-1") as caught:
         cluster.match(["router-9"])
     assert caught.value.reason is Reason.NODE_NOT_FOUND
     with pytest.raises(KeyplaneError, match="keyplane restart router-1") as caught:

@@ -19,7 +19,10 @@ def member(name: str) -> Member:
 
 EVERYBODY = [
     member(name)
-    for name in ("metadata", "memds-1", "memds-2", "storage-1", "storage-2", "router-1", "router-2")
+    for name in (
+        *("metadata", "granter", "memds-1", "memds-2"),
+        *("storage-1", "storage-2", "router-1", "router-2"),
+    )
 ]
 
 
@@ -45,6 +48,11 @@ def test_between_router_and_storage_only_the_router_calls_so_only_it_is_told() -
     told = {"router-1": ("partition router-1 <-> storage-2", ("at:storage-2",))}
     assert orders("router-1", "storage-2") == told
     assert orders("storage-2", "router-1") == told
+
+
+def test_a_granter_is_called_by_routers_alone() -> None:
+    told = ("partition router-1 <-> granter", ("at:granter",))
+    assert orders("granter", "router-1") == {"router-1": told}
 
 
 def test_one_way_is_seen_from_the_caller() -> None:
@@ -104,6 +112,8 @@ def test_memcached_cannot_be_told_so_everybody_who_calls_it_is() -> None:
         ("metadata", "router", "no router ever calls the Metadata Store"),
         ("router-1", "router-2", "never call each other"),
         ("memds-1", "memds-2", "never call each other"),
+        ("granter", "storage-1", "never call each other"),
+        ("granter", "memds", "never call each other"),
     ],
 )
 def test_where_nothing_is_said_nothing_can_be_cut(target: str, peer: str, why: str) -> None:

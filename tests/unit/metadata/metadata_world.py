@@ -190,10 +190,17 @@ class World:
         return self.ask("DeleteTable", request, pb.DeleteTableResponse).operation
 
     def update(
-        self, durability: int = 0, table: str = "orders", capacity_mode: int = 0
+        self,
+        durability: int = 0,
+        table: str = "orders",
+        capacity_mode: int = 0,
+        provisioned: catalog.ProvisionedThroughput | None = None,
     ) -> pb.Operation:
         request = pb.UpdateTableRequest(
-            table=table, durability=durability, capacity_mode=capacity_mode
+            table=table,
+            durability=durability,
+            capacity_mode=capacity_mode,
+            provisioned=provisioned,
         )
         return self.ask("UpdateTable", request, pb.UpdateTableResponse).operation
 

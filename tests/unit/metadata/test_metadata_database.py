@@ -134,6 +134,7 @@ def test_tables_of_the_first_schema_are_unlimited(tmp_path: Path) -> None:
         table = table_from_row(session.scalars(select(TableRow)).one())
     assert (table.name, table.durability, table.map_version) == ("old", 2, 7)
     assert table.capacity_mode == catalog.CAPACITY_MODE_UNLIMITED
+    assert table.provisioned is None
 
 
 def test_migrating_again_changes_nothing(tmp_path: Path) -> None:

@@ -123,6 +123,27 @@ def test_what_an_update_does_not_name_stays_as_it_is(world: World) -> None:
     world.check()
 
 
+def test_a_table_has_provisioned_throughput_for_as_long_as_that_is_its_mode(world: World) -> None:
+    provisioned = catalog.CAPACITY_MODE_PROVISIONED
+    first = catalog.ProvisionedThroughput(read_capacity_units=500, write_capacity_units=100)
+    second = catalog.ProvisionedThroughput(read_capacity_units=40_000, write_capacity_units=1)
+    world.done(world.update(capacity_mode=provisioned, provisioned=first))
+    assert world.core.catalog.maps[1].table.provisioned == first
+    world.done(world.update(provisioned=second))
+    world.done(world.update(durability=catalog.DURABILITY_POWER))
+    for table in (
+        *(peer.tables[1] for peer in world.fleet.nodes.values()),
+        world.core.catalog.maps[1].table,
+    ):
+        assert table.provisioned == second
+        assert table.capacity_mode == provisioned
+    # As the database has it, too.
+    world.check()
+    world.done(world.update(capacity_mode=catalog.CAPACITY_MODE_ON_DEMAND))
+    assert not world.core.catalog.maps[1].table.HasField("provisioned")
+    world.check()
+
+
 def test_deleting_a_table_leaves_a_tombstone(world: World) -> None:
     """No node serves it, its root says DELETED at a higher version, and its name is free again."""
     world.done(world.delete())

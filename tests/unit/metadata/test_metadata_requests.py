@@ -43,6 +43,12 @@ def node(node_id: str = "f", address: str = "f:7000", zone: str = "z") -> pb.Reg
     return pb.RegisterNodeRequest(node=catalog.Node(node_id=node_id, address=address, zone=zone))
 
 
+def units(reads: int, writes: int) -> catalog.ProvisionedThroughput:
+    return catalog.ProvisionedThroughput(read_capacity_units=reads, write_capacity_units=writes)
+
+
+PROVISIONED = catalog.CAPACITY_MODE_PROVISIONED
+
 SPLIT, MERGE, MOVE = (
     pb.SplitPartitionRequest,
     pb.MergePartitionsRequest,
@@ -66,6 +72,35 @@ BAD: list[tuple[str, str, Message, Reason]] = [
     ("absurdly many", "CreateTable", table(partitions=2**32 - 1), Reason.INVALID_ARGUMENT),
     ("durability", "CreateTable", table(durability=7), Reason.INVALID_ARGUMENT),
     ("capacity", "CreateTable", table(capacity_mode=9), Reason.INVALID_ARGUMENT),
+    ("no units", "CreateTable", table(capacity_mode=PROVISIONED), Reason.INVALID_ARGUMENT),
+    ("no mode", "CreateTable", table(provisioned=units(1, 1)), Reason.INVALID_ARGUMENT),
+    (
+        "units on demand",
+        "CreateTable",
+        table(capacity_mode=catalog.CAPACITY_MODE_ON_DEMAND, provisioned=units(1, 1)),
+        Reason.INVALID_ARGUMENT,
+    ),
+    *(
+        (
+            f"{reads} and {writes} units",
+            "CreateTable",
+            table(capacity_mode=PROVISIONED, provisioned=units(reads, writes)),
+            Reason.INVALID_ARGUMENT,
+        )
+        for reads, writes in ((0, 1), (1, 0), (40_001, 1), (1, 2**32 - 1))
+    ),
+    (
+        "units of a table without",
+        "UpdateTable",
+        pb.UpdateTableRequest(table="orders", provisioned=units(1, 1)),
+        Reason.INVALID_ARGUMENT,
+    ),
+    (
+        "provisioned without units",
+        "UpdateTable",
+        pb.UpdateTableRequest(table="orders", capacity_mode=PROVISIONED),
+        Reason.INVALID_ARGUMENT,
+    ),
     ("no table", "DescribeTable", pb.DescribeTableRequest(table="none"), Reason.TABLE_NOT_FOUND),
     ("no table", "DeleteTable", pb.DeleteTableRequest(table="none"), Reason.TABLE_NOT_FOUND),
     ("nothing new", "UpdateTable", pb.UpdateTableRequest(table="orders"), Reason.INVALID_ARGUMENT),

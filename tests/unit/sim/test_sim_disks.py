@@ -143,15 +143,17 @@ def database() -> Iterator[MemoryDatabase]:
 
 def table(name: str, table_id: int = 1) -> Change:
     record = TableRecord(
-        table_id,
-        name,
-        KeyAttribute("id", catalog.SCALAR_TYPE_STRING),
-        None,
-        7,
-        catalog.DURABILITY_PROCESS,
-        catalog.TABLE_STATE_ACTIVE,
-        1,
-        0.0,
+        table_id=table_id,
+        name=name,
+        partition_key=KeyAttribute("id", catalog.SCALAR_TYPE_STRING),
+        sort_key=None,
+        hash_seed=7,
+        durability=catalog.DURABILITY_PROCESS,
+        capacity_mode=catalog.CAPACITY_MODE_UNLIMITED,
+        provisioned=None,
+        state=catalog.TABLE_STATE_ACTIVE,
+        map_version=1,
+        created_at=0.0,
     )
     return Change(Counters(table_id=table_id + 1), tables=(record,))
 

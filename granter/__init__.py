@@ -1,0 +1,1 @@
+"""The granter: admission for whole tables, over however many routers."""

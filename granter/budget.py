@@ -1,0 +1,88 @@
+"""What a table may use, and what its routers hold of that."""
+
+from __future__ import annotations
+
+from keyplane.model.bucket import Bucket
+
+
+class _Holding:
+    """What one router was granted, and may use until then."""
+
+    __slots__ = ("granted", "until", "wanted")
+
+    def __init__(self, granted: float, wanted: float, until: float) -> None:
+        self.granted = granted
+        self.wanted = wanted
+        self.until = until
+
+
+class Budget:
+    """Of one table, of reads or of writes; in capacity units.
+
+    Routers give an account of what they have used, and only that is taken from the bucket. What
+    they hold and have not yet given an account of is kept back for them, so that all together never
+    use more than there is, whichever of them has the load.
+
+    One that says no more by the time its grant ends may have used all of it, and is taken to have.
+    """
+
+    __slots__ = ("_holdings", "_routers_max", "bucket")
+
+    def __init__(self, bucket: Bucket, routers_max: int) -> None:
+        self.bucket = bucket
+        self._routers_max = routers_max
+        self._holdings: dict[str, _Holding] = {}
+
+    @property
+    def granted(self) -> float:
+        return sum(holding.granted for holding in self._holdings.values())
+
+    @property
+    def routers(self) -> int:
+        return len(self._holdings)
+
+    def change_rate(self, rate: float, depth: float, now: float) -> None:
+        """What is saved up stays, as far as it fits."""
+        bucket = self.bucket
+        bucket.fill(now)
+        bucket.rate, bucket.depth = rate, depth
+        bucket.level = min(bucket.level, depth)
+
+    def refill(
+        self,
+        router: str,
+        used: float,
+        wanted: float,
+        now: float,
+        refill_s: float,
+        headroom: float,
+        valid_s: float,
+    ) -> float:
+        """Takes what a router has used, and returns what it may use next.
+
+        wanted: units a second. While there is enough, that is what it wants for `refill_s`, times
+        `headroom`. Else it is its share of what there is, by what all want.
+        """
+        self.settle(now)
+        bucket, holdings = self.bucket, self._holdings
+        bucket.take(used)
+        holdings.pop(router, None)
+        if not wanted or len(holdings) >= self._routers_max:
+            return 0.0
+        share = wanted / (wanted + sum(holding.wanted for holding in holdings.values()))
+        # One that has only begun to want may soon want its part of all that comes in.
+        enough = max(headroom * wanted, bucket.rate / (len(holdings) + 1)) * refill_s
+        granted = max(0.0, min(enough, bucket.level - self.granted, bucket.level * share))
+        holdings[router] = _Holding(granted, wanted, now + valid_s)
+        return granted
+
+    def settle(self, now: float) -> None:
+        """Takes what has come in, and the grants that have ended."""
+        self.bucket.fill(now)
+        ended = [router for router, each in self._holdings.items() if each.until <= now]
+        for router in ended:
+            self.bucket.take(self._holdings.pop(router).granted)
+
+    def is_unused(self) -> bool:
+        """Nobody holds anything, and all is saved up that can be: as it is after a long rest."""
+        return not self._holdings and self.bucket.level >= self.bucket.depth

@@ -1,0 +1,151 @@
+"""Admission by all real cores in virtual time: what is let in is what the rules give."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from sim_world import SMALL, booted
+
+from granter.config import GranterConfig
+from keyplane.catalog.v1 import catalog_pb2 as catalog
+from keyplane.data.v1 import data_pb2 as data
+from keyplane.metadata.v1 import metadata_pb2 as metadata
+from keyplane.model.items import to_item
+from sim.process import address_of
+from sim.topology import GRANTER, METADATA
+from wire.ports import Reply
+
+# Seconds that a table saves up: fewer than DynamoDB's 300, so that tests end.
+BURST_S = 60.0
+
+DATA = "/keyplane.data.v1.DataService/"
+
+THROTTLED_TABLE = "TableWriteProvisionedThroughputExceeded"
+THROTTLED_READS = "TableReadKeyRangeThroughputExceeded"
+THROTTLED_WRITES = "TableWriteKeyRangeThroughputExceeded"
+
+
+class Scene:
+    """Two routers, one storage node, one table."""
+
+    def __init__(self) -> None:
+        topology = replace(SMALL, storage=1, tables=(), granter=GranterConfig(burst_s=BURST_S))
+        self.world = booted(1, topology)
+        self.process = self.world.new_process("load")
+        self.transport = self.world.transport(self.process)
+        self.routers = [address_of(name) for name in topology.router_names()]
+        self.numbers = iter(range(10**9))
+
+    def create(
+        self, mode: catalog.CapacityMode.ValueType, units: int = 0, partitions: int = 1
+    ) -> None:
+        """A table of that mode, which every router knows."""
+        request = metadata.CreateTableRequest(
+            table="orders",
+            partition_key=catalog.KeyAttribute(name="id", type=catalog.SCALAR_TYPE_STRING),
+            partitions=partitions,
+            capacity_mode=mode,
+        )
+        if units:
+            request.provisioned.read_capacity_units = units
+            request.provisioned.write_capacity_units = units
+        path = "/keyplane.metadata.v1.MetadataService/CreateTable"
+        done: list[Reply] = []
+        self.transport.call(
+            address_of(METADATA), path, request.SerializeToString(), self._deadline(), done.append
+        )
+        assert self.world.run_until(lambda: bool(done), 10.0)
+        assert done[0].error is None
+        self.world.run_for(3.0)
+        assert self.offer(1.0, writes_per_s=10)["put OK"] == 10
+
+    def offer(
+        self, seconds: float, writes_per_s: float = 0.0, reads_per_s: float = 0.0
+    ) -> Counter[str]:
+        """Sends requests for small items at a steady rate, to both routers in turns, and counts
+        how they ended, by kind.
+        """
+        ends: Counter[str] = Counter()
+        scheduler = self.world.scheduler
+
+        def send(kind: str) -> None:
+            number = next(self.numbers)
+            item = to_item({"id": f"user-{number % 97}"})
+            if kind == "put":
+                method, request = "PutItem", data.PutItemRequest(table="orders", item=item)
+            else:
+                method = "GetItem"
+                request = data.GetItemRequest(table="orders", key=item, consistent_read=True)
+
+            def ended(reply: Reply) -> None:
+                error = reply.error
+                how = "OK" if error is None else error.metadata.get("reason", error.reason.name)
+                ends[f"{kind} {how}"] += 1
+
+            self.transport.call(
+                self.routers[number % 2],
+                DATA + method,
+                request.SerializeToString(),
+                self._deadline(),
+                ended,
+            )
+
+        for kind, rate in (("put", writes_per_s), ("get", reads_per_s)):
+            for number in range(int(rate * seconds)):
+                scheduler.after(number / rate, lambda kind=kind: send(kind), self.process)
+        self.world.run_for(seconds)
+        return ends
+
+    def _deadline(self) -> float:
+        return self.process.clock.now() + 5.0
+
+
+@pytest.fixture
+def scene() -> Iterator[Scene]:
+    scene = Scene()
+    yield scene
+    scene.world.close()
+
+
+def test_a_burst_lasts_as_long_as_arithmetic_says_and_then_the_rate_is_all(scene: Scene) -> None:
+    """20 units a second written at 30 after a rest: 60 s of 20 last for 120 s."""
+    scene.create(catalog.CAPACITY_MODE_PROVISIONED, units=20)
+    scene.world.run_for(BURST_S)
+    lasted_s = 0.0
+    for _ in range(200):
+        if scene.offer(1.0, writes_per_s=30)[f"put {THROTTLED_TABLE}"]:
+            break
+        lasted_s += 1.0
+    assert lasted_s == pytest.approx(BURST_S * 20 / (30 - 20), rel=0.05)
+    scene.offer(5.0, writes_per_s=30)
+    assert scene.offer(60.0, writes_per_s=30)["put OK"] == pytest.approx(20 * 60, rel=0.05)
+
+
+def test_with_the_granter_dead_all_is_let_in_and_with_a_new_one_it_is_not(scene: Scene) -> None:
+    scene.create(catalog.CAPACITY_MODE_PROVISIONED, units=20)
+    scene.offer(BURST_S * 2.5, writes_per_s=40)
+    scene.world.kill(GRANTER)
+    # The last grants stand until they end.
+    scene.world.run_for(GranterConfig().valid_s)
+    assert scene.offer(60.0, writes_per_s=30) == {"put OK": 1800}
+    scene.world.start(GRANTER)
+    scene.offer(5.0, writes_per_s=60)
+    assert scene.offer(60.0, writes_per_s=30)["put OK"] == pytest.approx(20 * 60, rel=0.05)
+
+
+def test_a_partition_heavy_with_reads_takes_all_its_writes_and_the_reverse(scene: Scene) -> None:
+    scene.create(catalog.CAPACITY_MODE_ON_DEMAND)
+    scene.offer(2.0, writes_per_s=100, reads_per_s=4_500)
+    ends = scene.offer(1.0, writes_per_s=500, reads_per_s=4_500)
+    assert ends["put OK"] == pytest.approx(500, abs=5)
+    assert ends["get OK"] == pytest.approx(3_000, rel=0.05)
+    assert ends[f"get {THROTTLED_READS}"] == pytest.approx(1_500, rel=0.1)
+    scene.world.run_for(3.0)
+    scene.offer(2.0, writes_per_s=2_000, reads_per_s=100)
+    ends = scene.offer(1.0, writes_per_s=2_000, reads_per_s=1_000)
+    assert ends["get OK"] == pytest.approx(1_000, abs=5)
+    assert ends["put OK"] == pytest.approx(1_000, rel=0.05)
+    assert ends[f"put {THROTTLED_WRITES}"] == pytest.approx(1_000, rel=0.1)
