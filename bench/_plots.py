@@ -1,8 +1,8 @@
-"""Drawings of what the data-plane benchmark measured, as SVG without scripts."""
+"""Drawings of what benchmarks measured, as SVG without scripts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from bench._compare import HEADLINE_OUTSTANDING, Comparison
 from bench._curves import Soak, Sweep
 from bench._systems import ECHO
 
-# Files are named for this benchmark: others draw into the same directory.
-_PREFIX = "data-plane"
+# Files are named for their benchmark: others draw into the same directory.
+_DATA_PLANE = "data-plane"
+_ADMISSION = "admission"
 
 # Told apart by the colour-blind, too: M. Okabe and K. Ito, "Color Universal Design", 2008.
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -94,6 +95,14 @@ def plot_soak(soak: Soak, directory: Path) -> list[Path]:
     ]
 
 
+def plot_slices(name: str, slices: Sequence[tuple[float, float, float]], directory: Path) -> Path:
+    """What was answered and throttled over time: seconds, and requests a second of each."""
+    chart = _lines(f"{name}: offered at a steady rate", "seconds", "requests/s")
+    chart.add("answered", [(at_s, answered) for at_s, answered, _ in slices])
+    chart.add("throttled", [(at_s, throttled) for at_s, _, throttled in slices])
+    return _save(chart, directory, name, _ADMISSION)
+
+
 def plot_stages(
     spent: Mapping[tuple[str, str], Mapping[str, float]], directory: Path
 ) -> list[Path]:
@@ -140,9 +149,9 @@ def _common(title: str) -> dict[str, Any]:
     }
 
 
-def _save(chart: Any, directory: Path, name: str) -> Path:
+def _save(chart: Any, directory: Path, name: str, benchmark: str = _DATA_PLANE) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{_PREFIX}-{name}.svg"
+    path = directory / f"{benchmark}-{name}.svg"
     chart.add_xml_filter(_without_scripts)
     chart.render_to_file(str(path))
     return path

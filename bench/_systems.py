@@ -130,7 +130,7 @@ def _keyplane_target(cluster: Cluster, table: str, load: Load, precise: bool = F
         "router": pids[Kind.ROUTER],
         "storage": pids[Kind.STORAGE],
         # What goes on whether there are requests or not.
-        "background": [*pids[Kind.METADATA], *pids[Kind.MEMDS]],
+        "background": [*pids[Kind.METADATA], *pids[Kind.GRANTER], *pids[Kind.MEMDS]],
     }
     router = state.addresses(Kind.ROUTER)[0]
     return Target(KEYPLANE, router, table, load.items, load.transport, processes, precise)

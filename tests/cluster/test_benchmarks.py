@@ -58,6 +58,26 @@ def test_a_short_run_measures_something(name: str, options: list[str]) -> None:
     assert all(number >= 0 for number in measured)
 
 
+def test_admission_is_compared_with_its_arithmetic(tmp_path: Path) -> None:
+    """So short that its figures say little; but burst and refusals are there."""
+    result = run(
+        "admission",
+        *("--burst-s", "3", "--seconds", "2", "--outage-s", "2", "--plots", str(tmp_path)),
+    )
+    found = {each["name"]: each for each in result["scenarios"]}
+    assert len(found) == 9
+    assert found["granter dead: let in"]["measured"] == 1.0
+    assert found["burst: lasts"]["error"] < 0.5
+    assert all(each["measured"] > 0 for each in found.values())
+    assert 0.5 < result["overload_goodput_ratio"] < 1.5
+    assert result["admission_ns_per_request"] > 0
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "admission-burst.svg",
+        "admission-granter-dead.svg",
+        "admission-granter-back.svg",
+    }
+
+
 TINY = ["--seconds", "0.3", "--rounds", "1", "--items", "500"]
 
 

@@ -1,0 +1,378 @@
+"""Admission on a live cluster, measured against its arithmetic.
+
+Each scenario offers a steady load of small items to one router (a write takes one unit, a read half
+of one) and compares what was let in with what the rules give. Tables stand alone, so that one
+scenario does not pay for another. What admission itself costs a request is measured apart, in this
+process, on the same compiled code.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bench._cluster import cluster_of
+from bench._load import Generator, Target
+from bench._orders import Paced
+from bench._plots import plot_slices
+from bench._samples import Sample, percentile
+from granter.config import GranterConfig
+from keyplane import AdminClient
+from keyplane.catalog.v1 import catalog_pb2 as catalog
+from keyplane.cluster import Cluster, ClusterConfig, Kind
+from keyplane.metadata.v1 import metadata_pb2 as metadata
+from keyplane.model.capacity import read_units
+from keyplane.model.errors import Reason
+from router.admission import TableLimits
+from storage.limits import PARTITION_READ_UNITS, PARTITION_WRITE_UNITS, PartitionLimits
+
+ITEMS = 500
+# Units of a read here, which need not be consistent.
+READ_UNITS = read_units(0, consistent=False)
+
+# Of the provisioned table, and what is offered it: as the question is usually put.
+TABLE_UNITS = 100
+OFFERED = 150.0
+
+THROTTLED = Reason.THROTTLED.name
+
+# Requests over which the cost of admission is measured, and how often.
+_COST_REQUESTS = 200_000
+_COST_ROUNDS = 5
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """measured, computed: in `unit`."""
+
+    name: str
+    unit: str
+    measured: float
+    computed: float
+
+    @property
+    def error(self) -> float:
+        """As a fraction of what was computed."""
+        return abs(self.measured - self.computed) / self.computed
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A stretch of a scenario's time. at_s: when it began; answered, throttled: a second."""
+
+    at_s: float
+    seconds: float
+    answered: float
+    throttled: float
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What the scenarios found, and their course by scenario."""
+
+    scenarios: list[Scenario] = field(default_factory=list)
+    slices: dict[str, list[Slice]] = field(default_factory=dict)
+    # Of the load at 10 times what a partition writes: goodput against that at once, and how many
+    # times it was in fact, since a generator may be too busy to send all.
+    goodput_ratio: float = 0.0
+    overload_times: float = 0.0
+
+
+def run(
+    burst_s: Annotated[
+        float, typer.Option(min=2, help="Seconds of unused capacity that a table saves up.")
+    ] = 30.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Of each steady measurement.")] = 20.0,
+    outage_s: Annotated[float, typer.Option(min=1, help="For which the granter is dead.")] = 60.0,
+    plots: Annotated[Path | None, typer.Option(help="Directory to draw pictures into.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="End with one JSON object on stdout.")
+    ] = False,
+) -> None:
+    """What is let in and what is throttled, against what the rules say.
+
+    Takes three times `--burst-s`, `--outage-s`, and some ten times `--seconds`.
+    """
+    outcome = Outcome()
+    cost_ns = _cost_ns()
+    config = ClusterConfig(memds=1, routers=2, storage=1, ephemeral=True)
+    with cluster_of(config) as cluster:
+        bench = _Bench(cluster, burst_s, seconds, outage_s, outcome, _say)
+        bench.start_granter()
+        bench.independence()
+        bench.overload()
+        bench.burst_and_outage()
+    _show(outcome, cost_ns)
+    if plots is not None:
+        for name, slices in outcome.slices.items():
+            points = [(each.at_s, each.answered, each.throttled) for each in slices]
+            _say(f"drew {plot_slices(name, points, plots)}")
+    if as_json:
+        sys.stdout.write(json.dumps(_facts(outcome, cost_ns)) + "\n")
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+class _Bench:
+    """The scenarios, one after the other on one cluster."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        burst_s: float,
+        seconds: float,
+        outage_s: float,
+        outcome: Outcome,
+        say: Say,
+    ) -> None:
+        self._cluster = cluster
+        self._burst_s = burst_s
+        self._seconds = seconds
+        self._outage_s = outage_s
+        self._outcome = outcome
+        self._say = say
+        self._granter_at = 0.0
+
+    def start_granter(self) -> None:
+        """A new one, in which tables save up for as long as this run is to take."""
+        self._cluster.restart("granter", {"KEYPLANE_BURST_S": str(self._burst_s)})
+        self._granter_at = time.monotonic()
+
+    def independence(self) -> None:
+        """Twice what a partition reads, and half of what it writes; then the reverse."""
+        offered = {
+            "reads heavy": (2 * PARTITION_READ_UNITS / READ_UNITS, PARTITION_WRITE_UNITS / 2),
+            "writes heavy": (PARTITION_READ_UNITS / 2 / READ_UNITS, 2 * PARTITION_WRITE_UNITS),
+        }
+        with self._loaded("independence", catalog.CAPACITY_MODE_ON_DEMAND) as generator:
+            for name, (reads, writes) in offered.items():
+                self._say(f"{name}: {reads:,.0f} reads/s and {writes:,.0f} writes/s on a partition")
+                order = self._paced(reads + writes, writes / (reads + writes))
+                sample = self._steady(generator, order)
+                for kind, found, asked, most in (
+                    ("reads", sample.reads, reads, PARTITION_READ_UNITS / READ_UNITS),
+                    ("writes", sample.writes, writes, PARTITION_WRITE_UNITS),
+                ):
+                    self._found(
+                        f"{name}: {kind}",
+                        "requests/s",
+                        found.count / sample.seconds,
+                        min(asked, most),
+                    )
+
+    def overload(self) -> None:
+        """Ten times what a partition writes; its goodput is to be that of once."""
+        with self._loaded("overload", catalog.CAPACITY_MODE_ON_DEMAND) as generator:
+            samples = []
+            for times in (1, 10):
+                self._say(f"overload: {times} times what a partition writes")
+                order = self._paced(times * PARTITION_WRITE_UNITS, 1.0)
+                samples.append(self._steady(generator, order))
+        once, often = samples
+        arrived = often.per_second + often.failures.get(THROTTLED, 0) / often.seconds
+        self._outcome.goodput_ratio = often.per_second / once.per_second
+        self._outcome.overload_times = arrived / PARTITION_WRITE_UNITS
+        self._found("overload: goodput", "requests/s", often.per_second, PARTITION_WRITE_UNITS)
+
+    def burst_and_outage(self) -> None:
+        """A provisioned table after a rest; then without a granter; then with a new one."""
+        with self._loaded("burst", catalog.CAPACITY_MODE_PROVISIONED) as generator:
+            rested_s = time.monotonic() - self._granter_at
+            self._rest(max(0.0, self._burst_s + 1 - rested_s))
+            self._burst(generator)
+            self._outage(generator)
+
+    def _burst(self, generator: Generator) -> None:
+        excess = OFFERED - TABLE_UNITS
+        lasts_s = self._burst_s * TABLE_UNITS / excess
+        self._say(f"burst: {OFFERED:.0f} writes/s on {TABLE_UNITS}, for {lasts_s:.0f} s and more")
+        slices = self._course("burst", generator, lasts_s * 1.2 + self._seconds)
+        first = next((at for at, each in enumerate(slices) if each.throttled > 0.2 * excess), None)
+        if first is None:
+            self._found("burst: lasts", "s", slices[-1].at_s, lasts_s)
+            return
+        ended = slices[first]
+        # The part of its slice in which nothing was throttled yet.
+        measured_s = ended.at_s + ended.seconds * max(0.0, 1 - ended.throttled / excess)
+        # By what was offered in fact: between two slices nothing is.
+        sent = sum(each.seconds * (each.answered + each.throttled) for each in slices[:first])
+        offered = sent / ended.at_s if first else OFFERED
+        computed_s = self._burst_s * TABLE_UNITS / (offered - TABLE_UNITS)
+        self._found("burst: lasts", "s", measured_s, computed_s)
+        after = slices[first + 2 :]
+        self._found("burst: rate after it", "requests/s", _rate(after), TABLE_UNITS)
+
+    def _outage(self, generator: Generator) -> None:
+        self._say(f"granter dead for {self._outage_s:.0f} s")
+        self._cluster.kill("granter")
+        # What was granted last still stands.
+        generator.run(Paced(OFFERED, 1.0, GranterConfig().valid_s + 1, 0.0))
+        slices = self._course("granter-dead", generator, self._outage_s)
+        self._found("granter dead: let in", "of those sent", _share(slices), 1.0)
+        self.start_granter()
+        self._say("granter back")
+        generator.run(Paced(2 * OFFERED, 1.0, 4.0, 0.0))
+        slices = self._course("granter-back", generator, self._seconds)
+        self._found("granter back: rate", "requests/s", _rate(slices), TABLE_UNITS)
+
+    # --- what they are made of ------------------------------------------------------------------
+
+    @contextmanager
+    def _loaded(self, table: str, mode: catalog.CapacityMode.ValueType) -> Iterator[Generator]:
+        """A load generator for a new table that holds its items and has the mode from then on."""
+        address = self._cluster.addresses(Kind.METADATA)[0]
+        key = catalog.KeyAttribute(name="id", type=catalog.SCALAR_TYPE_STRING)
+        with AdminClient(address) as admin:
+            admin.run(metadata.CreateTableRequest(table=table, partition_key=key, partitions=1))
+            router = self._cluster.addresses(Kind.ROUTER)[0]
+            with Generator(Target("keyplane", router, table, ITEMS, precise=True)) as generator:
+                generator.fill(lambda written: None)
+                request = metadata.UpdateTableRequest(table=table, capacity_mode=mode)
+                if mode == catalog.CAPACITY_MODE_PROVISIONED:
+                    request.provisioned.read_capacity_units = TABLE_UNITS
+                    request.provisioned.write_capacity_units = TABLE_UNITS
+                admin.run(request)
+                yield generator
+
+    def _paced(self, per_second: float, write_share: float) -> Paced:
+        return Paced(per_second, write_share, self._seconds, 0.0)
+
+    def _steady(self, generator: Generator, order: Paced) -> Sample:
+        """Once what was saved up is gone."""
+        generator.run(Paced(order.per_second, order.write_share, 3.0, 0.0))
+        return self._checked(generator.run(order))
+
+    def _course(self, name: str, generator: Generator, seconds: float) -> list[Slice]:
+        """Writes at OFFERED, second by second."""
+        slices: list[Slice] = []
+        began = time.monotonic()
+        while (at_s := time.monotonic() - began) < seconds:
+            sample = self._checked(generator.run(Paced(OFFERED, 1.0, 1.0, 0.0)))
+            throttled = sample.failures.get(THROTTLED, 0) / sample.seconds
+            slices.append(Slice(at_s, sample.seconds, sample.per_second, throttled))
+        self._outcome.slices[name] = slices
+        return slices
+
+    def _checked(self, sample: Sample) -> Sample:
+        others = {name: count for name, count in sample.failures.items() if name != THROTTLED}
+        if others:
+            self._say(f"not throttled, but failed: {others}")
+        return sample
+
+    def _rest(self, seconds: float) -> None:
+        if seconds:
+            self._say(f"burst: the table rests for {seconds:.0f} s")
+            time.sleep(seconds)
+
+    def _found(self, name: str, unit: str, measured: float, computed: float) -> None:
+        self._outcome.scenarios.append(Scenario(name, unit, measured, computed))
+
+
+def _rate(slices: Sequence[Slice]) -> float:
+    """Answers a second, over all the time in which a bucket filled: between two slices, too."""
+    if not slices:
+        return 0.0
+    answered = sum(each.answered * each.seconds for each in slices)
+    return answered / (slices[-1].at_s + slices[-1].seconds - slices[0].at_s)
+
+
+def _share(slices: Sequence[Slice]) -> float:
+    """Of the requests, those that were answered."""
+    answered = sum(each.answered * each.seconds for each in slices)
+    throttled = sum(each.throttled * each.seconds for each in slices)
+    return answered / (answered + throttled) if answered + throttled else 0.0
+
+
+def _cost_ns() -> Mapping[str, float]:
+    """Nanoseconds for the admission of one write, in each process."""
+    table = catalog.Table(table_id=1, name="cost", capacity_mode=catalog.CAPACITY_MODE_PROVISIONED)
+    limits = TableLimits(table, lambda _: None)
+    limits.writes.grant(1e12, 1e12)
+    partition = PartitionLimits(1, "cost", 0.0)
+    partition.writes.rate = partition.writes.depth = partition.writes.level = 1e12
+    return {
+        "router": _median_ns(lambda: _admit_at_router(limits)),
+        "storage": _median_ns(lambda: _admit_at_storage(partition)),
+    }
+
+
+def _admit_at_router(limits: TableLimits) -> None:
+    for at in range(_COST_REQUESTS):
+        limits.admit(True, at * 1e-6, 1.0)
+        limits.take(True, 0.0)
+
+
+def _admit_at_storage(partition: PartitionLimits) -> None:
+    for at in range(_COST_REQUESTS):
+        partition.admit_write(at * 1e-6)
+        partition.write(200)
+
+
+def _median_ns(work: Callable[[], None]) -> float:
+    """Of one request, less the empty loop."""
+    found = []
+    for _ in range(_COST_ROUNDS):
+        began = time.perf_counter()
+        work()
+        middle = time.perf_counter()
+        for at in range(_COST_REQUESTS):
+            at * 1e-6
+        ended = time.perf_counter()
+        found.append(1e9 * (2 * middle - began - ended) / _COST_REQUESTS)
+    return percentile(sorted(found), 50)
+
+
+def _show(outcome: Outcome, cost_ns: Mapping[str, float]) -> None:
+    table = Table(title="Admission", title_justify="left")
+    for column in ("scenario", "measured", "computed", "", "error"):
+        table.add_column(column, justify="left" if column in ("scenario", "") else "right")
+    for each in outcome.scenarios:
+        figures = (f"{each.measured:,.2f}", f"{each.computed:,.2f}", each.unit)
+        table.add_row(each.name, *figures, f"{each.error:.1%}")
+    console = Console(stderr=True)
+    console.print(table)
+    costs = ", ".join(f"{ns:,.0f} ns in the {name}" for name, ns in cost_ns.items())
+    console.print(f"admission of one request: {costs}")
+    console.print(
+        f"goodput at {outcome.overload_times:.1f} times the load:"
+        f" {outcome.goodput_ratio:.3f} of that at once"
+    )
+
+
+def _facts(outcome: Outcome, cost_ns: Mapping[str, float]) -> dict[str, Any]:
+    """noisy_tenant_p99_ratio: there are no tenants yet."""
+    return {
+        "scenarios": [
+            {
+                "name": each.name,
+                "unit": each.unit,
+                "measured": each.measured,
+                "computed": each.computed,
+                "error": each.error,
+            }
+            for each in outcome.scenarios
+        ],
+        "noisy_tenant_p99_ratio": None,
+        "overload_goodput_ratio": outcome.goodput_ratio,
+        "overload_times": outcome.overload_times,
+        "admission_ns_per_request": sum(cost_ns.values()),
+        "admission_ns_by_process": dict(cost_ns),
+    }
+
+
+if __name__ == "__main__":
+    typer.run(run)
