@@ -48,11 +48,11 @@ _CAPACITY_HELP = (
 _UNITS_HELP = "{} capacity units a second of a provisioned table, 1 to 40,000."
 
 ReadUnits = Annotated[
-    int,
+    int | None,
     typer.Option(min=1, max=TABLE_UNITS_MAX, help=_UNITS_HELP.format("Read"), show_default=False),
 ]
 WriteUnits = Annotated[
-    int,
+    int | None,
     typer.Option(min=1, max=TABLE_UNITS_MAX, help=_UNITS_HELP.format("Write"), show_default=False),
 ]
 Name = Annotated[str, typer.Argument(help="The table's name.", show_default=False)]
@@ -88,8 +88,8 @@ def create(
     partitions: Annotated[int, typer.Option(min=1, help="How many to start with.")] = 4,
     durability: Annotated[Durability, typer.Option(help=_DURABILITY_HELP)] = Durability.PROCESS,
     capacity: Annotated[Capacity, typer.Option(help=_CAPACITY_HELP)] = Capacity.UNLIMITED,
-    read_units: ReadUnits | None = None,
-    write_units: WriteUnits | None = None,
+    read_units: ReadUnits = None,
+    write_units: WriteUnits = None,
 ) -> int:
     """Creates a table, its partitions spread over the storage nodes."""
     try:
@@ -123,8 +123,8 @@ def update(
     capacity: Annotated[
         Capacity | None, typer.Option(help=_CAPACITY_HELP, show_default="as it is")
     ] = None,
-    read_units: ReadUnits | None = None,
-    write_units: WriteUnits | None = None,
+    read_units: ReadUnits = None,
+    write_units: WriteUnits = None,
 ) -> int:
     """Changes a table's settings, while it is used."""
     provisioned = _provisioned(read_units, write_units)
