@@ -105,8 +105,8 @@ def test_two_clusters_live_beside_each_other(cli: Cli) -> None:
     try:
         beside = cli("up", *small, "--cluster", "second")
         assert not set(addresses(first).values()) & set(addresses(beside).values())
-        assert cli("down")["stopped"] == 4
-        assert len(cli("status", "--cluster", "second")["members"]) == 4
+        assert cli("down")["stopped"] == 5
+        assert len(cli("status", "--cluster", "second")["members"]) == 5
     finally:
         second.down(wipe=True)
 
