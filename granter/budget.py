@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from granter.config import GranterConfig
 from keyplane.model.bucket import Bucket
 
 
@@ -26,11 +27,11 @@ class Budget:
     One that says no more by the time its grant ends may have used all of it, and is taken to have.
     """
 
-    __slots__ = ("_holdings", "_routers_max", "bucket")
+    __slots__ = ("_config", "_holdings", "bucket")
 
-    def __init__(self, bucket: Bucket, routers_max: int) -> None:
+    def __init__(self, bucket: Bucket, config: GranterConfig) -> None:
         self.bucket = bucket
-        self._routers_max = routers_max
+        self._config = config
         self._holdings: dict[str, _Holding] = {}
 
     @property
@@ -48,32 +49,24 @@ class Budget:
         bucket.rate, bucket.depth = rate, depth
         bucket.level = min(bucket.level, depth)
 
-    def refill(
-        self,
-        router: str,
-        used: float,
-        wanted: float,
-        now: float,
-        refill_s: float,
-        headroom: float,
-        valid_s: float,
-    ) -> float:
+    def refill(self, router: str, used: float, wanted: float, now: float) -> float:
         """Takes what a router has used, and returns what it may use next.
 
         wanted: units a second. While there is enough, that is what it wants for `refill_s`, times
         `headroom`. Else it is its share of what there is, by what all want.
         """
         self.settle(now)
-        bucket, holdings = self.bucket, self._holdings
+        config, bucket, holdings = self._config, self.bucket, self._holdings
         bucket.take(used)
         holdings.pop(router, None)
-        if not wanted or len(holdings) >= self._routers_max:
+        if not wanted or len(holdings) >= config.routers_max:
             return 0.0
         share = wanted / (wanted + sum(holding.wanted for holding in holdings.values()))
         # One that has only begun to want may soon want its part of all that comes in.
-        enough = max(headroom * wanted, bucket.rate / (len(holdings) + 1)) * refill_s
+        part = bucket.rate / (len(holdings) + 1)
+        enough = max(config.headroom * wanted, part) * config.refill_s
         granted = max(0.0, min(enough, bucket.level - self.granted, bucket.level * share))
-        holdings[router] = _Holding(granted, wanted, now + valid_s)
+        holdings[router] = _Holding(granted, wanted, now + config.valid_s)
         return granted
 
     def settle(self, now: float) -> None:

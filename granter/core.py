@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable
 from typing import TypeVar
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from granter.budget import Budget
 from granter.config import GranterConfig
@@ -23,6 +23,7 @@ from keyplane.model.bucket import Bucket
 from keyplane.model.errors import KeyplaneError, Reason
 from wire.metrics import Metrics
 from wire.ports import Clock, Handler, Reply, ReplyFn, Request, Server
+from wire.rpc import read_request
 
 SERVICE = "keyplane.granter.v1.GranterService"
 
@@ -82,7 +83,7 @@ class GranterCore:
     def _handler(self, type_: type[_Q], handle: Callable[[_Q], Message]) -> Handler:
         def take(request: Request, reply: ReplyFn) -> None:
             try:
-                answer = Reply(handle(_read(type_, request.payload)).SerializeToString())
+                answer = Reply(handle(read_request(type_, request.payload)).SerializeToString())
             except KeyplaneError as error:
                 answer = Reply(error=error)
             self._refills.inc("OK" if answer.error is None else answer.error.reason.name)
@@ -106,22 +107,10 @@ class GranterCore:
         return pb.RefillResponse(grants=grants, valid_ms=round(config.valid_s * 1000))
 
     def _grant(self, router: str, use: pb.TableUse, now: float) -> pb.TableGrant:
-        table = self._table(use, now)
+        table, reads, writes = self._table(use, now), use.reads, use.writes
         return pb.TableGrant(
-            read_units=self._refill_one(table.reads, router, use.reads, now),
-            write_units=self._refill_one(table.writes, router, use.writes, now),
-        )
-
-    def _refill_one(self, budget: Budget, router: str, use: pb.Use, now: float) -> float:
-        config = self._config
-        return budget.refill(
-            router,
-            use.used,
-            use.wanted_per_second,
-            now,
-            config.refill_s,
-            config.headroom,
-            config.valid_s,
+            read_units=table.reads.refill(router, reads.used, reads.wanted_per_second, now),
+            write_units=table.writes.refill(router, writes.used, writes.wanted_per_second, now),
         )
 
     def _table(self, use: pb.TableUse, now: float) -> _Table:
@@ -145,7 +134,7 @@ class GranterCore:
         bucket = Bucket(rate, rate * config.burst_s, now)
         unused_s = max(config.refill_s, now - self._started_at)
         bucket.level = min(bucket.depth, rate * unused_s)
-        return Budget(bucket, config.routers_max)
+        return Budget(bucket, config)
 
     def _forget(self) -> None:
         """Drops tables that would be no different if they were met for the first time."""
@@ -196,15 +185,6 @@ def _check(use: pb.TableUse) -> None:
     ):
         if not (math.isfinite(units) and 0.0 <= units <= _UNITS_MAX):
             raise _invalid(f"{units} is no number of units that a router can have used or wanted")
-
-
-def _read(type_: type[_Q], payload: bytes) -> _Q:
-    try:
-        return type_.FromString(payload)
-    except DecodeError as error:
-        raise KeyplaneError(
-            Reason.MALFORMED_REQUEST, f"the request is no {type_.DESCRIPTOR.full_name}"
-        ) from error
 
 
 def _invalid(message: str) -> KeyplaneError:

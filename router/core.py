@@ -31,7 +31,6 @@ from router.exchange import Desk, Exchange
 from router.explain import RouteService
 from router.nodes import StorageNodes
 from router.pages import query, scan
-from router.parse import read_request
 from router.search import Search
 from router.single import delete_item, get_item, put_item
 from router.snapshots import SnapshotKeeper
@@ -50,6 +49,7 @@ from wire.ports import (
     Server,
     Transport,
 )
+from wire.rpc import read_request
 
 DATA_SERVICE = "keyplane.data.v1.DataService"
 ROUTE_SERVICE = "keyplane.route.v1.RouteService"

@@ -16,15 +16,6 @@ from router.tables import KnownTable
 _M = TypeVar("_M", bound=Message)
 
 
-def read_request(message_type: type[_M], payload: bytes) -> _M:
-    """Raises KeyplaneError(MALFORMED_REQUEST)."""
-    try:
-        return message_type.FromString(payload)
-    except DecodeError as error:
-        name = message_type.DESCRIPTOR.full_name
-        raise KeyplaneError(Reason.MALFORMED_REQUEST, f"the request is no {name}") from error
-
-
 def place(known: KnownTable, item: data.Item, exact: bool = False) -> tuple[int, bytes]:
     """Hash and encoded key of an item; with `exact` the item must be nothing else than its key.
 

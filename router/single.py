@@ -14,10 +14,11 @@ from router.capacity import spending
 from router.context import RouterContext
 from router.exchange import Exchange
 from router.operation import Get, Operation, Write, token_name
-from router.parse import place, read_request, write_condition, write_token
+from router.parse import place, write_condition, write_token
 from router.partition_call import PartitionCall
 from router.plain import CONSISTENT, PlainRequest, place_plain, plain_request, plain_token
 from router.tables import KnownTable
+from wire.rpc import read_request
 
 
 def get_item(context: RouterContext, exchange: Exchange, payload: bytes) -> None:

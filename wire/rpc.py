@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from google.protobuf.message import Message
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError, Message
 from google.rpc.status_pb2 import Status
 
 from keyplane.model.errors import KeyplaneError, Reason
@@ -32,6 +34,18 @@ KEEPALIVE_TIMEOUT_S = 5
 # A restarted peer is reached again within about a second.
 RECONNECT_S_MIN = 0.05
 RECONNECT_S_MAX = 1.0
+
+
+_M = TypeVar("_M", bound=Message)
+
+
+def read_request(message_type: type[_M], payload: bytes) -> _M:
+    """Raises KeyplaneError(MALFORMED_REQUEST)."""
+    try:
+        return message_type.FromString(payload)
+    except DecodeError as error:
+        name = message_type.DESCRIPTOR.full_name
+        raise KeyplaneError(Reason.MALFORMED_REQUEST, f"the request is no {name}") from error
 
 
 def wire_status(error: KeyplaneError) -> Status:

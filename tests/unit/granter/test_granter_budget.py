@@ -9,21 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from granter.budget import Budget
+from granter.config import GranterConfig
 from keyplane.model.bucket import Bucket
 
-REFILL_S = 1.0
-HEADROOM = 2.0
-VALID_S = 3.0
+VALID_S = GranterConfig().valid_s
 
 
 def budget(rate: float = 100.0, level: float = 100.0, routers_max: int = 10) -> Budget:
     bucket = Bucket(rate, rate * 300, 0.0)
     bucket.level = level
-    return Budget(bucket, routers_max)
+    return Budget(bucket, GranterConfig(routers_max=routers_max))
 
 
 def refill(of: Budget, router: str, now: float, used: float = 0.0, wanted: float = 50.0) -> float:
-    return of.refill(router, used, wanted, now, REFILL_S, HEADROOM, VALID_S)
+    return of.refill(router, used, wanted, now)
 
 
 def test_while_there_is_enough_each_gets_what_it_wants_with_headroom() -> None:
