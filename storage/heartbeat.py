@@ -78,10 +78,18 @@ class Heartbeat:
 
 
 def _load(shard: Shard) -> pb.PartitionLoad:
-    return pb.PartitionLoad(
+    load = pb.PartitionLoad(
         partition_id=shard.partition.partition_id,
         reads_per_second=shard.heat.reads_per_s,
         writes_per_second=shard.heat.writes_per_s,
         item_count=max(0, shard.items),
         bytes=max(0, shard.data_bytes),
     )
+    limits = shard.limits
+    if limits is not None:
+        load.limited = True
+        load.read_units_per_second = limits.read_units_per_s
+        load.write_units_per_second = limits.write_units_per_s
+        load.throttled_reads_per_second = limits.refused_reads_per_s
+        load.throttled_writes_per_second = limits.refused_writes_per_s
+    return load

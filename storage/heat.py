@@ -1,9 +1,12 @@
 """How busy a partition is, and where in its range.
 
 Rates are exponentially weighted averages over beats. Hashes of some requests, a random number of
-others between two of them, are kept in a reservoir that favours recent ones: once full, each
-replaces a random place, so the chance of an older one to be there still decays exponentially
-(Aggarwal, "On Biased Reservoir Sampling in the Presence of Stream Evolution", VLDB 2006).
+others between two of them, are kept in two ways, both bounded however many keys there are:
+
+* A reservoir that favours recent ones: once full, each replaces a random place, so the chance of an
+  older one to be there still decays exponentially (Aggarwal, "On Biased Reservoir Sampling in the
+  Presence of Stream Evolution", VLDB 2006). It says where the load is.
+* Windows: a few of each of the last beats, apart. They say whether it stays there.
 """
 
 from __future__ import annotations
@@ -24,11 +27,27 @@ _SLOT_BITS: Final = RESERVOIR_SIZE.bit_length() - 1
 _GAP_BITS: Final = _GAPS.bit_length() - 1
 _GAP_MASK: Final = _GAPS - 1
 
+# Samples of a window, a power of two; those with which one ends at the next beat; windows kept.
+WINDOW_SIZE: Final = 64
+WINDOW_SAMPLES_MIN: Final = 16
+WINDOWS_MAX: Final = 6
+_WINDOW_MASK: Final = WINDOW_SIZE - 1
+
 
 class Heat:
     """Requests of one partition."""
 
-    __slots__ = ("_gap", "_reads", "_rng", "_writes", "reads_per_s", "samples", "writes_per_s")
+    __slots__ = (
+        "_gap",
+        "_reads",
+        "_rng",
+        "_window",
+        "_writes",
+        "reads_per_s",
+        "samples",
+        "windows",
+        "writes_per_s",
+    )
 
     def __init__(self, rng: Rng) -> None:
         self._rng = rng
@@ -40,6 +59,9 @@ class Heat:
         self.writes_per_s = 0.0
         # Key hashes of some recent requests.
         self.samples: list[int] = []
+        # The same of each of the last beats, the oldest first, and of the present one.
+        self.windows: list[list[int]] = []
+        self._window: list[int] = []
 
     def read(self, key_hash: int) -> None:
         self._reads += 1
@@ -51,9 +73,14 @@ class Heat:
 
     def beat(self, elapsed_s: float) -> None:
         """Ends a beat of `elapsed_s` seconds."""
-        self.reads_per_s += SMOOTHING * (self._reads / elapsed_s - self.reads_per_s)
-        self.writes_per_s += SMOOTHING * (self._writes / elapsed_s - self.writes_per_s)
+        self.reads_per_s = smoothed(self.reads_per_s, self._reads, elapsed_s)
+        self.writes_per_s = smoothed(self.writes_per_s, self._writes, elapsed_s)
         self._reads = self._writes = 0
+        if len(self._window) >= WINDOW_SAMPLES_MIN:
+            self.windows.append(self._window)
+            self._window = []
+            if len(self.windows) > WINDOWS_MAX:
+                del self.windows[0]
 
     def inherit(self, parent: Heat, start: int, end: int, otherwise: float) -> float:
         """Starts a child of a split, or what a merge makes, with the parent's samples in its range
@@ -74,8 +101,18 @@ class Heat:
             return
         bits = self._rng.getrandbits(_SLOT_BITS + _GAP_BITS)
         self._gap = bits & _GAP_MASK
-        samples = self.samples
+        samples, window = self.samples, self._window
+        slot = bits >> _GAP_BITS
         if len(samples) < RESERVOIR_SIZE:
             samples.append(key_hash)
         else:
-            samples[bits >> _GAP_BITS] = key_hash
+            samples[slot] = key_hash
+        if len(window) < WINDOW_SIZE:
+            window.append(key_hash)
+        else:
+            window[slot & _WINDOW_MASK] = key_hash
+
+
+def smoothed(average: float, count: float, elapsed_s: float) -> float:
+    """The average of a rate after a beat of `elapsed_s` seconds with so many."""
+    return average + SMOOTHING * (count / elapsed_s - average)

@@ -14,6 +14,7 @@ from keyplane.model.bucket import Bucket
 from keyplane.model.capacity import read_units, write_units
 from keyplane.model.errors import KeyplaneError
 from keyplane.model.throttling import Limit, throttled
+from storage.heat import smoothed
 
 PARTITION_READ_UNITS: Final = 3000.0
 PARTITION_WRITE_UNITS: Final = 1000.0
@@ -23,39 +24,78 @@ WINDOW_S: Final = 1.0
 
 
 class PartitionLimits:
-    """Of one partition."""
+    """Of one partition, with what has been used and refused: averages as in `Heat`."""
 
-    __slots__ = ("_partition_id", "_table", "reads", "writes")
+    __slots__ = (
+        "_partition_id",
+        "_read_units",
+        "_refused_reads",
+        "_refused_writes",
+        "_table",
+        "_write_units",
+        "read_units_per_s",
+        "reads",
+        "refused_reads_per_s",
+        "refused_writes_per_s",
+        "write_units_per_s",
+        "writes",
+    )
 
     def __init__(self, partition_id: int, table: str, now: float) -> None:
         self._partition_id = partition_id
         self._table = table
         self.reads = Bucket(PARTITION_READ_UNITS, PARTITION_READ_UNITS * WINDOW_S, now)
         self.writes = Bucket(PARTITION_WRITE_UNITS, PARTITION_WRITE_UNITS * WINDOW_S, now)
+        # Since the last beat.
+        self._read_units = 0.0
+        self._write_units = 0.0
+        self._refused_reads = 0
+        self._refused_writes = 0
+        self.read_units_per_s = 0.0
+        self.write_units_per_s = 0.0
+        self.refused_reads_per_s = 0.0
+        self.refused_writes_per_s = 0.0
 
     def admit_read(self, now: float) -> None:
         """Raises KeyplaneError(THROTTLED)."""
         if not self.reads.admits(now):
+            self._refused_reads += 1
             raise self._refusal(self.reads, writes=False)
 
     def admit_write(self, now: float) -> None:
         """Raises KeyplaneError(THROTTLED)."""
         if not self.writes.admits(now):
+            self._refused_writes += 1
             raise self._refusal(self.writes, writes=True)
 
     def read(self, item_bytes: int, consistent: bool) -> None:
         """Takes what a read of so much costs."""
-        self.reads.take(read_units(item_bytes, consistent))
+        units = read_units(item_bytes, consistent)
+        self._read_units += units
+        self.reads.take(units)
 
     def write(self, item_bytes: int) -> None:
         """Takes what a write costs by the size of the item, as long as none is known before it."""
-        self.writes.take(write_units(0, item_bytes))
+        self._take_write(write_units(0, item_bytes))
 
     def write_over(self, before_bytes: int, after_bytes: int) -> None:
         """Takes what a write costs more by the size of the item that was there before."""
         if before_bytes > after_bytes:
             whole = write_units(before_bytes, after_bytes)
-            self.writes.take(whole - write_units(0, after_bytes))
+            self._take_write(whole - write_units(0, after_bytes))
+
+    def beat(self, elapsed_s: float) -> None:
+        """Ends a beat of `elapsed_s` seconds."""
+        self.read_units_per_s = smoothed(self.read_units_per_s, self._read_units, elapsed_s)
+        self.write_units_per_s = smoothed(self.write_units_per_s, self._write_units, elapsed_s)
+        self.refused_reads_per_s = smoothed(
+            self.refused_reads_per_s, self._refused_reads, elapsed_s
+        )
+        self.refused_writes_per_s = smoothed(
+            self.refused_writes_per_s, self._refused_writes, elapsed_s
+        )
+        self._read_units = self._write_units = 0.0
+        self._refused_reads = self._refused_writes = 0
 
     def start_empty(self) -> None:
         """Of a partition that replaces others: it gets what those had by `inherit`."""
@@ -66,6 +106,12 @@ class PartitionLimits:
         """Goes on with a part of what another one held, so that all together hold no more."""
         self.reads.inherit(other.reads, share)
         self.writes.inherit(other.writes, share)
+        self.read_units_per_s += share * other.read_units_per_s
+        self.write_units_per_s += share * other.write_units_per_s
+
+    def _take_write(self, units: float) -> None:
+        self._write_units += units
+        self.writes.take(units)
 
     def _refusal(self, bucket: Bucket, writes: bool) -> KeyplaneError:
         kind = "write" if writes else "read"

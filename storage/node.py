@@ -181,7 +181,7 @@ class StorageNode:
         elapsed_s, self._beat_at = now - self._beat_at, now
         for shard in state.shards.values():
             if elapsed_s > 0:
-                shard.heat.beat(elapsed_s)
+                shard.beat(elapsed_s)
         self._sweep_tokens()
         self._target.forget_idle()
         self._counter.look()

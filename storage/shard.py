@@ -116,6 +116,12 @@ class Shard:
             if self.limits is not None and parent.limits is not None:
                 self.limits.inherit(parent.limits, share)
 
+    def beat(self, elapsed_s: float) -> None:
+        """Ends a beat of `elapsed_s` seconds of its load."""
+        self.heat.beat(elapsed_s)
+        if self.limits is not None:
+            self.limits.beat(elapsed_s)
+
     def after(self, growth: Growth | None) -> Progress:
         """How far it has come with a batch that is about to be committed."""
         items, data_bytes = self.items, self.data_bytes

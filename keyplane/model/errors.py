@@ -99,6 +99,7 @@ class Reason(enum.Enum):
     PARTITION_BUSY = _Row(Code.FAILED_PRECONDITION, True, True, *_IN_USE)
     NODE_UNAVAILABLE = _Row(Code.FAILED_PRECONDITION, True, True, *_IN_USE)
     NO_STORAGE_NODES = _Row(Code.FAILED_PRECONDITION, True, True, *_IN_USE)
+    SPLIT_WOULD_NOT_HELP = _Row(Code.FAILED_PRECONDITION, True, False, *_IN_USE)
     ILLEGAL_TRANSITION = _Row(Code.FAILED_PRECONDITION, True, False, *_IN_USE)
     CONDITION_FAILED = _Row(
         Code.FAILED_PRECONDITION, True, False, 400, "ConditionalCheckFailedException"

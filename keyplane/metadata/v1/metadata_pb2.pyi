@@ -429,11 +429,24 @@ class PartitionLoad(_message.Message):
     WRITES_PER_SECOND_FIELD_NUMBER: _builtins.int
     ITEM_COUNT_FIELD_NUMBER: _builtins.int
     BYTES_FIELD_NUMBER: _builtins.int
+    LIMITED_FIELD_NUMBER: _builtins.int
+    READ_UNITS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    WRITE_UNITS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    THROTTLED_READS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    THROTTLED_WRITES_PER_SECOND_FIELD_NUMBER: _builtins.int
     partition_id: _builtins.int
     reads_per_second: _builtins.float
     writes_per_second: _builtins.float
     item_count: _builtins.int
     bytes: _builtins.int
+    limited: _builtins.bool
+    """Whether the partition has limits; the following are of those that do."""
+    read_units_per_second: _builtins.float
+    """Capacity units that were used."""
+    write_units_per_second: _builtins.float
+    throttled_reads_per_second: _builtins.float
+    """Requests that the limits of the partition refused."""
+    throttled_writes_per_second: _builtins.float
     def __init__(
         self,
         *,
@@ -442,10 +455,15 @@ class PartitionLoad(_message.Message):
         writes_per_second: _builtins.float = ...,
         item_count: _builtins.int = ...,
         bytes: _builtins.int = ...,
+        limited: _builtins.bool = ...,
+        read_units_per_second: _builtins.float = ...,
+        write_units_per_second: _builtins.float = ...,
+        throttled_reads_per_second: _builtins.float = ...,
+        throttled_writes_per_second: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "item_count", b"item_count", "partition_id", b"partition_id", "reads_per_second", b"reads_per_second", "writes_per_second", b"writes_per_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "item_count", b"item_count", "limited", b"limited", "partition_id", b"partition_id", "read_units_per_second", b"read_units_per_second", "reads_per_second", b"reads_per_second", "throttled_reads_per_second", b"throttled_reads_per_second", "throttled_writes_per_second", b"throttled_writes_per_second", "write_units_per_second", b"write_units_per_second", "writes_per_second", b"writes_per_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

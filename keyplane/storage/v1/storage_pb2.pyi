@@ -59,6 +59,30 @@ MOVE_PHASE_DONE: MovePhase.ValueType  # 6
 MOVE_PHASE_ABORTED: MovePhase.ValueType  # 7
 Global___MovePhase: _TypeAlias = MovePhase  # noqa: Y015
 
+class _SplitPurpose:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SplitPurposeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SplitPurpose.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SPLIT_PURPOSE_UNSPECIFIED: _SplitPurpose.ValueType  # 0
+    """Somebody wants it split: where it halves the load, else the items, else the range."""
+    SPLIT_PURPOSE_HEAT: _SplitPurpose.ValueType  # 1
+    """It has too much load: not if that is on one key, or moves through the range."""
+    SPLIT_PURPOSE_SIZE: _SplitPurpose.ValueType  # 2
+    """It holds too much: not if that is under one partition key."""
+
+class SplitPurpose(_SplitPurpose, metaclass=_SplitPurposeEnumTypeWrapper):
+    """Why a partition is to be split. One that a split would not help is refused, but for unspecified."""
+
+SPLIT_PURPOSE_UNSPECIFIED: SplitPurpose.ValueType  # 0
+"""Somebody wants it split: where it halves the load, else the items, else the range."""
+SPLIT_PURPOSE_HEAT: SplitPurpose.ValueType  # 1
+"""It has too much load: not if that is on one key, or moves through the range."""
+SPLIT_PURPOSE_SIZE: SplitPurpose.ValueType  # 2
+"""It holds too much: not if that is under one partition key."""
+Global___SplitPurpose: _TypeAlias = SplitPurpose  # noqa: Y015
+
 @_typing.final
 class ItemKey(_message.Message):
     """Key of an item inside its table: hash, then the order-preserving encoding of partition and sort key."""
@@ -948,17 +972,20 @@ class SuggestSplitRequest(_message.Message):
 
     PARTITION_ID_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
     partition_id: _builtins.int
     epoch: _builtins.int
+    purpose: Global___SplitPurpose.ValueType
     def __init__(
         self,
         *,
         partition_id: _builtins.int = ...,
         epoch: _builtins.int = ...,
+        purpose: Global___SplitPurpose.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "partition_id", b"partition_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "partition_id", b"partition_id", "purpose", b"purpose"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -16,7 +16,8 @@ from keyplane.metadata.v1 import metadata_pb2 as metadata
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.partition import KEYSPACE_END
 from keyplane.storage.v1 import storage_pb2 as pb
-from storage.heat import RESERVOIR_SIZE, Heat
+from storage.heat import RESERVOIR_SIZE, WINDOW_SIZE, WINDOWS_MAX, Heat
+from storage.suggest import heat_cut
 from wire.ports import Reply, ReplyFn, Request
 
 
@@ -28,8 +29,12 @@ def world() -> StorageWorld:
     return world
 
 
-def suggest(world: StorageWorld, where: tuple[int, int] = (1, 1)) -> pb.SuggestSplitResponse:
-    request = pb.SuggestSplitRequest(partition_id=where[0], epoch=where[1])
+def suggest(
+    world: StorageWorld,
+    where: tuple[int, int] = (1, 1),
+    purpose: pb.SplitPurpose.ValueType = pb.SPLIT_PURPOSE_UNSPECIFIED,
+) -> pb.SuggestSplitResponse:
+    request = pb.SuggestSplitRequest(partition_id=where[0], epoch=where[1], purpose=purpose)
     return world.call("s1", "SuggestSplit", request)
 
 
@@ -92,6 +97,90 @@ def test_a_single_hash_cannot_be_split(world: StorageWorld) -> None:
     world.split("s1", (1, 1), KEYSPACE_END - 1, 2, 3)
     error = reason_of(lambda: suggest(world, (3, 2)))
     assert error.reason is Reason.SPLIT_KEY_OUTSIDE_RANGE
+
+
+def test_load_that_is_spread_can_be_halved_for_heat(world: StorageWorld) -> None:
+    rng = random.Random(5)
+    for _ in range(2_000):
+        world.get("s1", (1, 1), f"user-{rng.randrange(1_000)}")
+    advice = suggest(world, purpose=pb.SPLIT_PURPOSE_HEAT)
+    assert advice.basis == "LOAD"
+    assert 0.4 < advice.split_hash / KEYSPACE_END < 0.6
+
+
+def test_a_split_for_heat_is_refused_where_one_key_has_the_load(world: StorageWorld) -> None:
+    """Also when nine in ten requests are for it, and the rest is spread."""
+    rng = random.Random(6)
+    for _ in range(2_000):
+        name = "celebrity" if rng.random() < 0.9 else f"user-{rng.randrange(1_000)}"
+        world.get("s1", (1, 1), name)
+    error = reason_of(lambda: suggest(world, purpose=pb.SPLIT_PURPOSE_HEAT))
+    assert error.reason is Reason.SPLIT_WOULD_NOT_HELP
+    assert f"{item_key('celebrity').hash:#018x}" in error.message
+
+
+def test_a_split_for_heat_is_refused_without_load(world: StorageWorld) -> None:
+    error = reason_of(lambda: suggest(world, purpose=pb.SPLIT_PURPOSE_HEAT))
+    assert error.reason is Reason.SPLIT_WOULD_NOT_HELP
+    assert "0 requests were sampled" in error.message
+
+
+def test_a_split_for_heat_is_refused_where_the_load_moves_through_the_range() -> None:
+    """Each beat's load could be halved, but nowhere for long: a sweep."""
+    heat, standing = Heat(random.Random(7)), Heat(random.Random(7))
+    rng = random.Random(8)
+    for beat in range(12):
+        for _ in range(400):
+            heat.read((beat << 20) + rng.randrange(1 << 20))
+            standing.read(rng.randrange(12 << 20))
+        heat.beat(1.0)
+        standing.beat(1.0)
+    with pytest.raises(KeyplaneError, match="moves through the range") as raised:
+        heat_cut(heat)
+    assert raised.value.reason is Reason.SPLIT_WOULD_NOT_HELP
+    assert heat_cut(standing) == pytest.approx(6 << 20, rel=0.15)
+
+
+def test_a_hot_key_among_others_is_cut_off_from_half_of_them() -> None:
+    """Two in five requests for one key still leave a cut that helps, on either side of it."""
+    heat = Heat(random.Random(9))
+    rng = random.Random(10)
+    for _ in range(5):
+        for _ in range(2_000):
+            heat.write(500 if rng.random() < 0.4 else rng.randrange(1_000))
+        heat.beat(1.0)
+    assert heat_cut(heat) == pytest.approx(500, abs=15)
+
+
+def test_the_windows_are_bounded_however_many_keys_there_are() -> None:
+    heat = Heat(random.Random(11))
+    for beat in range(40):
+        for number in range(3_000):
+            heat.read(beat * 3_000 + number)
+        heat.beat(1.0)
+    assert len(heat.windows) == WINDOWS_MAX
+    assert max(map(len, heat.windows)) == WINDOW_SIZE
+    assert min(map(min, heat.windows)) >= (40 - WINDOWS_MAX) * 3_000
+
+
+def test_a_split_for_size_halves_the_bytes(world: StorageWorld) -> None:
+    """One item of a hundred is larger than all others together."""
+    names = sorted((f"user-{number}" for number in range(100)), key=lambda n: item_key(n).hash)
+    for name in names:
+        world.put("s1", (1, 1), name, "x" * (40_000 if name == names[10] else 200))
+    advice = suggest(world, purpose=pb.SPLIT_PURPOSE_SIZE)
+    assert advice.basis == "ITEMS"
+    assert advice.split_hash == item_key(names[11]).hash
+
+
+def test_a_split_for_size_is_refused_where_one_partition_key_has_it_all(
+    world: StorageWorld,
+) -> None:
+    for number in range(10):
+        world.put("s1", (1, 1), f"user-{number}", "x" * (50_000 if number == 4 else 10))
+    error = reason_of(lambda: suggest(world, purpose=pb.SPLIT_PURPOSE_SIZE))
+    assert error.reason is Reason.SPLIT_WOULD_NOT_HELP
+    assert "one partition key" in error.message
 
 
 def test_the_reservoir_forgets_the_past() -> None:
