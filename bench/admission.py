@@ -33,8 +33,9 @@ from keyplane.cluster import Cluster, ClusterConfig, Kind
 from keyplane.metadata.v1 import metadata_pb2 as metadata
 from keyplane.model.capacity import read_units
 from keyplane.model.errors import Reason
+from keyplane.model.limits import PARTITION_READ_UNITS, PARTITION_WRITE_UNITS
 from router.admission import TableLimits
-from storage.limits import PARTITION_READ_UNITS, PARTITION_WRITE_UNITS, PartitionLimits
+from storage.limits import PartitionLimits
 
 ITEMS = 500
 # Units of a read here, which need not be consistent.

@@ -9,6 +9,7 @@ import typer
 from cache.settings import ClusterName, Memds
 from keyplane.model.errors import KeyplaneError
 from metadata import migrate
+from metadata.config import PlannerConfig
 from metadata.database import Database, parse_url
 from metadata.handlers.dispatch import SERVICE
 from metadata.live import DEFAULT_DATABASE_URL, MetadataSettings, build
@@ -20,6 +21,8 @@ from wire.transports import TransportKind
 app = typer.Typer(
     help="The Metadata Store: tables, partitions and operations.", add_completion=False
 )
+
+_PLANNER = PlannerConfig()
 
 DatabaseUrl = Annotated[
     str,
@@ -37,6 +40,35 @@ def run(
     database_url: DatabaseUrl = DEFAULT_DATABASE_URL,
     memds: Memds = "",
     cluster: ClusterName = "keyplane",
+    split_bytes: Annotated[
+        int,
+        typer.Option(
+            "--split-bytes",
+            envvar="KEYPLANE_SPLIT_BYTES",
+            min=10_000,
+            help="Bytes from which the planner splits a partition.",
+        ),
+    ] = _PLANNER.split_bytes,
+    hot_for_s: Annotated[
+        float,
+        typer.Option(
+            "--hot-for-s",
+            envvar="KEYPLANE_HOT_FOR_S",
+            min=1.0,
+            max=3600.0,
+            help="Seconds for which a partition must be hot until the planner splits it.",
+        ),
+    ] = _PLANNER.hot_for_s,
+    cold_s: Annotated[
+        float,
+        typer.Option(
+            "--cold-s",
+            envvar="KEYPLANE_COLD_S",
+            min=10.0,
+            max=86_400.0,
+            help="Seconds for which neighbours must be cold until the planner merges them.",
+        ),
+    ] = _PLANNER.cold_s,
     listen: flags.Listen = "127.0.0.1:0",
     advertise: flags.Advertise = "",
     metrics_listen: flags.MetricsListen = "127.0.0.1:0",
@@ -52,6 +84,9 @@ def run(
         database_url=database_url,
         memds=memds,
         cluster=cluster,
+        split_bytes=split_bytes,
+        hot_for_s=hot_for_s,
+        cold_s=cold_s,
         listen=listen,
         advertise=advertise,
         metrics_listen=metrics_listen,

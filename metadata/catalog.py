@@ -15,7 +15,7 @@ from keyplane.model.partition import Partition
 from metadata.change import Change, Counters
 from metadata.operations import Operation
 from metadata.plans import Kind
-from metadata.records import NodeRecord, TableRecord
+from metadata.records import NodeRecord, PlannerMode, TableRecord
 
 # Operations on a table as a whole: no other operation on the table goes on beside them.
 TABLE_KINDS = frozenset({Kind.CREATE_TABLE, Kind.DELETE_TABLE, Kind.UPDATE_TABLE})
@@ -37,6 +37,7 @@ class Catalog:
     maps: of active tables, by table id.
     node_changes: how often `nodes` has changed since the database was read.
     operations: by id, in order of creation. active: those that have not ended.
+    planner: what the planner is to do.
     """
 
     term: int = 0
@@ -48,6 +49,7 @@ class Catalog:
     node_changes: int = 0
     operations: dict[str, Operation] = field(default_factory=dict)
     active: dict[str, Operation] = field(default_factory=dict)
+    planner: PlannerMode = PlannerMode.ON
     _requests: dict[str, str] = field(default_factory=dict)
     # First hash of each partition, by table id and partition id.
     _starts: dict[int, dict[int, int]] = field(default_factory=dict)
@@ -63,9 +65,10 @@ class Catalog:
         maps: Iterable[PartitionMap],
         nodes: Iterable[NodeRecord],
         operations: Iterable[Operation],
+        planner: PlannerMode,
     ) -> Catalog:
         """From a database: `operations` by rising sequence, a map for every active table."""
-        catalog = cls(term=term, counters=counters)
+        catalog = cls(term=term, counters=counters, planner=planner)
         for table in tables:
             catalog._put_table(table)
         for map_ in maps:
@@ -153,6 +156,7 @@ class Catalog:
         """Takes over a staged change. Nothing else may have changed since it was staged."""
         change = staged.change
         self.counters = change.counters
+        self.planner = change.planner or self.planner
         if change.map is not None:
             self._index(change.map.table_id, change.map.removed, change.map.added)
         self.maps.update(staged.maps)

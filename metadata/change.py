@@ -12,7 +12,7 @@ from typing import overload
 
 from keyplane.model.partition import KEYSPACE_END, Partition
 from metadata.operations import Operation
-from metadata.records import NodeRecord, TableRecord
+from metadata.records import NodeRecord, PlannerMode, TableRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class Change:
     A table that becomes DELETED loses its partitions. `map` needs the table's record, with a higher
     map_version, among `tables`.
     forgotten_operations, forgotten_tables: ids of ended operations and of tombstones to drop.
+    planner: what it does from here on; None leaves it at that.
     """
 
     counters: Counters
@@ -49,6 +50,7 @@ class Change:
     map: MapChange | None = None
     forgotten_operations: tuple[str, ...] = ()
     forgotten_tables: tuple[int, ...] = ()
+    planner: PlannerMode | None = None
 
 
 @dataclass(frozen=True, slots=True)

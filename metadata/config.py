@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from keyplane.model.limits import PARTITION_BYTES, PARTITION_READ_UNITS, PARTITION_WRITE_UNITS
 
 # Bound on the partitions of one table: the largest map whose every part (pages in MemDS, rows,
 # memory of router and Metadata Store) is exercised and measured.
@@ -18,6 +20,65 @@ ZONE_CHARS_MAX = 64
 # Loads that one heartbeat may carry, and that are remembered of one node.
 HEARTBEAT_LOADS_MAX = 1_000
 NODE_LOADS_MAX = 50_000
+# Requests or capacity units a second that one partition may be said to have: far above what any
+# machine does, and still a number that sums and averages can be made of.
+LOAD_PER_SECOND_MAX = 1e12
+
+
+# Changes that one GetPlan shows.
+PLAN_SHOWN_MAX = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class PlannerConfig:
+    """When partitions are split, merged and moved without being asked.
+
+    Heat is the load of a partition as a share of what one can do: of reads or of writes, whichever
+    is more. Tables without limits have none, and are split for their size only.
+    """
+
+    # How often it is looked for what there is to do. Seconds.
+    beat_s: float = 1.0
+    # What one partition does. Capacity units a second.
+    read_units: float = PARTITION_READ_UNITS
+    write_units: float = PARTITION_WRITE_UNITS
+
+    # A partition is hot from this heat on, or while so many requests a second are refused, and is
+    # split once it has been for so long. Seconds.
+    split_above: float = 0.9
+    throttled_per_s: float = 1.0
+    hot_for_s: float = 5.0
+    # Bytes from which it is split whatever its load.
+    split_bytes: int = PARTITION_BYTES
+    # Seconds for which a new partition is left alone: its averages need five beats to be true.
+    settle_s: float = 10.0
+    # Seconds until a split that would not have helped is looked at again.
+    declined_s: float = 300.0
+
+    # Neighbours are merged if, over so many seconds, the sum of their highest heats was below this
+    # share of `split_above`, and their bytes are below that share of `split_bytes`.
+    cold_s: float = 300.0
+    merge_below: float = 0.5
+    # Partitions that are looked at for that in one beat, in turns.
+    merge_scan_max: int = 10_000
+
+    # A partition is moved if the heat of two nodes has differed by so much for so long (seconds),
+    # and by at least that share of the average, and the move takes away that share of it.
+    move_gap: float = 0.5
+    move_gap_share: float = 0.25
+    move_gain: float = 0.2
+    unbalanced_for_s: float = 15.0
+
+    # What it may start: so many operations a second, saved up to so many, and so many that have not
+    # ended; of moves, which carry data, one at a time.
+    operations_per_s: float = 5.0
+    operations_burst: float = 20.0
+    operations_max: int = 16
+    # Reports older than this are no reason for a split or a move. Seconds. For a merge they may be
+    # half as old as `cold_s`: of many partitions only the busy ones are reported with every beat.
+    stale_s: float = 5.0
+    # Partitions that are watched; past it those not heard of for longest are forgotten.
+    watched_max: int = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +124,4 @@ class MetadataConfig:
     changes_queued_max: int = 1_000
     # Pause between attempts to reach a database that failed. Seconds.
     database_retry_s: float = 0.5
+    planner: PlannerConfig = field(default_factory=PlannerConfig)

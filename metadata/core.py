@@ -12,12 +12,13 @@ from keyplane.model.errors import KeyplaneError, Reason
 from metadata.catalog import Catalog
 from metadata.config import MetadataConfig
 from metadata.driver import Driver
-from metadata.handlers import nodes, operations, partitions, tables
+from metadata.handlers import nodes, operations, partitions, planner, tables
 from metadata.handlers.dispatch import Dispatcher, Parts
 from metadata.kinds.script import World
 from metadata.ledger import Ledger
 from metadata.nodes import NodeRegistry
 from metadata.peers import Peers
+from metadata.planner.planner import Planner
 from metadata.reconcile import Reconciler
 from metadata.writer import Writer
 from wire.metrics import Metrics
@@ -68,13 +69,21 @@ class MetadataCore:
         self._writer = Writer(config, clock, ledger, metrics, self._take)
         self._driver = Driver(self._world, self._writer, metrics)
         self._reconciler = Reconciler(self._world)
+        self._planner = Planner(self._world, self._writer, self._driver, metrics)
         self._publisher = Publisher(
             publisher_config, clock, memds, metrics, _Published(self._world)
         )
         self._load_error: KeyplaneError | None = None
-        parts = Parts(self._world, self._writer, self._driver, self._registry, self._reconciler)
+        parts = Parts(
+            self._world,
+            self._writer,
+            self._driver,
+            self._registry,
+            self._reconciler,
+            self._planner,
+        )
         dispatcher = Dispatcher(parts, clock, metrics, self._gate)
-        for group in (tables, partitions, nodes, operations):
+        for group in (tables, partitions, nodes, operations, planner):
             for name, handling in group.METHODS.items():
                 dispatcher.register(server, name, handling)
 
@@ -98,6 +107,7 @@ class MetadataCore:
     def drain(self, on_done: Callable[[], None]) -> None:
         """Ends what is being written, and leaves unfinished operations to the next start."""
         self._stopping = True
+        self._planner.stop()
         self._driver.stop()
         self._registry.stop()
         self._publisher.stop()
@@ -130,6 +140,7 @@ class MetadataCore:
         self._opened = True
         self._writer.open(outcome)
         self._take(outcome)
+        self._planner.start()
         self._publisher.start()
 
     def _take(self, catalog: Catalog) -> None:

@@ -36,7 +36,7 @@ from metadata import migrate, rows
 from metadata.catalog import Catalog
 from metadata.change import Change, Counters
 from metadata.operations import State
-from metadata.records import TableRecord
+from metadata.records import PlannerMode, TableRecord
 from metadata.schema import LedgerRow, NodeRow, OperationRow, PartitionRow, TableRow
 from metadata.upsert import upsert
 
@@ -148,6 +148,8 @@ class Database:
         )
         if claimed.rowcount != 1:
             raise _superseded()
+        if change.planner is not None:
+            connection.execute(update(LedgerRow).values(planner=change.planner.value))
         upsert(connection, [rows.table_to_row(table) for table in change.tables])
         upsert(connection, [rows.node_to_row(node) for node in change.nodes])
         upsert(connection, [rows.operation_to_row(each) for each in change.operations])
@@ -190,6 +192,7 @@ def _load(connection: Connection) -> tuple[Catalog, int]:
         maps=_load_maps(connection, {table.table_id: table for table in tables}),
         nodes=[rows.node_from_row(row) for row in session.scalars(select(NodeRow))],
         operations=[rows.operation_from_row(row) for row in operations],
+        planner=PlannerMode(ledger.planner),
     )
     return catalog, ledger.position
 

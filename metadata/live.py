@@ -15,7 +15,7 @@ from cache.settings import MemdsSettings
 from keyplane.model.errors import KeyplaneError, Reason
 from metadata.catalog import Catalog
 from metadata.change import Change
-from metadata.config import MetadataConfig
+from metadata.config import MetadataConfig, PlannerConfig
 from metadata.core import MetadataCore
 from metadata.database import Database
 from metadata.lag import LaggingLedger
@@ -33,6 +33,15 @@ class MetadataSettings(MemdsSettings):
 
     # sqlite:///file or postgresql://user@host/database.
     database_url: str = DEFAULT_DATABASE_URL
+    # Of the planner; see `PlannerConfig`.
+    split_bytes: int = PlannerConfig().split_bytes
+    hot_for_s: float = PlannerConfig().hot_for_s
+    cold_s: float = PlannerConfig().cold_s
+
+    def planner(self) -> PlannerConfig:
+        return PlannerConfig(
+            split_bytes=self.split_bytes, hot_for_s=self.hot_for_s, cold_s=self.cold_s
+        )
 
 
 class ThreadLedger:
@@ -100,7 +109,7 @@ def build(runtime: Runtime) -> MetadataCore:
     if runtime.faults is not None:
         ledger = LaggingLedger(ledger, runtime.faults, runtime.clock)
     return MetadataCore(
-        MetadataConfig(),
+        MetadataConfig(planner=settings.planner()),
         PublisherConfig(cluster=settings.cluster),
         runtime.clock,
         runtime.transport,

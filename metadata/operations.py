@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 
 from keyplane.metadata.v1 import metadata_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
-from metadata.plans import Kind, MergePlan, MergeStage, MovePlan, Plan
+from metadata.plans import Kind, MergePlan, MergeStage, MovePlan, Plan, SplitPlan
 from metadata.records import timestamp
 from wire.crashpoints import declare
 
@@ -126,6 +126,12 @@ class Operation:
         return self.plan.parent if isinstance(self.plan, MovePlan) else ""
 
     @property
+    def why(self) -> str:
+        """The planner's reason; empty for what somebody asked for."""
+        plan = self.plan
+        return plan.why if isinstance(plan, SplitPlan | MergePlan | MovePlan) else ""
+
+    @property
     def milestone(self) -> str:
         """Name of the crash point just after this was persisted."""
         plan = self.plan
@@ -155,6 +161,7 @@ class Operation:
             resumed_count=self.resumed_count,
             progress=progress or self.progress,
             fence_ms=self.fence_ms,
+            planned_because=self.why,
         )
 
 

@@ -54,13 +54,26 @@ class UpdatePlan:
     provisioned: Throughput | None = None
 
 
+class SplitPurpose(enum.StrEnum):
+    """What a split is to divide."""
+
+    ASKED = "asked"
+    HEAT = "heat"
+    SIZE = "size"
+
+
 @dataclass(frozen=True, slots=True)
 class SplitPlan:
-    """split_hash: first hash of the right child; None until the storage node has suggested one."""
+    """split_hash: first hash of the right child; None until the storage node has suggested one.
+
+    why: the planner's reason; empty if somebody asked for it, and so below.
+    """
 
     split_hash: int | None
     left_id: int
     right_id: int
+    purpose: SplitPurpose = SplitPurpose.ASKED
+    why: str = ""
 
 
 class MergeStage(enum.StrEnum):
@@ -77,6 +90,7 @@ class MergePlan:
     merged_id: int
     stage: MergeStage
     right_from: str
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +99,7 @@ class MovePlan:
 
     source: str
     parent: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +133,8 @@ def plan_from_json(kind: Kind, fields: Mapping[str, Any]) -> Plan:
         values["node_ids"] = tuple(values["node_ids"])
     elif kind is Kind.UPDATE_TABLE and values.get("provisioned") is not None:
         values["provisioned"] = Throughput(**values["provisioned"])
+    elif kind is Kind.SPLIT:
+        values["purpose"] = SplitPurpose(values.get("purpose", SplitPurpose.ASKED))
     elif kind is Kind.MERGE:
         values["stage"] = MergeStage(values["stage"])
     return _TYPES[kind](**values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -40,6 +41,14 @@ class Throughput:
         )
 
 
+class PlannerMode(enum.StrEnum):
+    """What the planner does with what it has planned. DRY_RUN: nothing but to show it."""
+
+    ON = "on"
+    DRY_RUN = "dry_run"
+    OFF = "off"
+
+
 @dataclass(frozen=True, slots=True)
 class TableRecord:
     """One table, or the tombstone of one.
@@ -47,6 +56,8 @@ class TableRecord:
     map_version rises with every change that routers must hear of, and goes on where a deleted
     table of the same name stopped: a router never accepts a lower version under one name.
     provisioned: of capacity mode PROVISIONED. created_at: seconds since 1970.
+    partitions_min: as many as somebody has asked for, when the table was made and by splits since.
+        The planner leaves it at that.
     """
 
     table_id: int
@@ -60,6 +71,7 @@ class TableRecord:
     state: pb.TableState.ValueType
     map_version: int
     created_at: float
+    partitions_min: int = 1
 
     @property
     def active(self) -> bool:

@@ -26,6 +26,7 @@ def table_to_row(table: TableRecord) -> TableRow:
         state=table.state,
         map_version=table.map_version,
         created_at=table.created_at,
+        partitions_min=table.partitions_min,
     )
 
 
@@ -48,6 +49,7 @@ def table_from_row(row: TableRow) -> TableRecord:
         state=row.state,  # type: ignore[arg-type]
         map_version=row.map_version,
         created_at=row.created_at,
+        partitions_min=row.partitions_min,
     )
 
 

@@ -59,6 +59,7 @@ class LedgerRow(Base):
     next_table_id: Mapped[int] = mapped_column(BigInteger)
     next_partition_id: Mapped[int] = mapped_column(BigInteger)
     next_operation: Mapped[int] = mapped_column(BigInteger)
+    planner: Mapped[str] = mapped_column(String(16), server_default=text("'on'"))
 
 
 class TableRow(Base):
@@ -81,6 +82,7 @@ class TableRow(Base):
     state: Mapped[int] = mapped_column(Integer)
     map_version: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[float] = mapped_column(Float(53))
+    partitions_min: Mapped[int] = mapped_column(Integer, server_default=text("1"))
 
     # 4 is TABLE_STATE_DELETED: tombstones may share a name with each other and a live table.
     __table_args__ = (

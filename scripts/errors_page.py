@@ -63,6 +63,7 @@ MEANING = {
     "PARTITION_BUSY": "another operation has the partition",
     "NODE_UNAVAILABLE": "the storage node is not heard from, or is being drained",
     "NO_STORAGE_NODES": "no storage node is up to take partitions",
+    "LOAD_UNKNOWN": "too few requests were seen to tell where the load is",
     "SPLIT_WOULD_NOT_HELP": "its load or its data cannot be halved: one key has nearly all of it,"
     " or the load moves",
     "ILLEGAL_TRANSITION": "it is not in a state from which this can be done",

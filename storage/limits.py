@@ -1,9 +1,5 @@
-"""How much one partition admits.
-
-One partition of DynamoDB does up to 3,000 read units and 1,000 write units a second, each
-independent of the other, however much its table may use: "Best practices for designing and using
-partition keys effectively",
-https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html
+"""How much one partition admits: reads and writes each on their own, however much its table may
+use.
 """
 
 from __future__ import annotations
@@ -13,11 +9,9 @@ from typing import Final
 from keyplane.model.bucket import Bucket
 from keyplane.model.capacity import read_units, write_units
 from keyplane.model.errors import KeyplaneError
+from keyplane.model.limits import PARTITION_READ_UNITS, PARTITION_WRITE_UNITS
 from keyplane.model.throttling import Limit, throttled
 from storage.heat import smoothed
-
-PARTITION_READ_UNITS: Final = 3000.0
-PARTITION_WRITE_UNITS: Final = 1000.0
 
 # What is not used within this time is lost: the limits are of each second.
 WINDOW_S: Final = 1.0

@@ -40,8 +40,8 @@ class SplitAdvisor:
     def suggest(
         self, request: pb.SuggestSplitRequest, answer: Answer[pb.SuggestSplitResponse]
     ) -> None:
-        """Raises KeyplaneError: PARTITION_NOT_FOUND, PARTITION_BUSY, SPLIT_WOULD_NOT_HELP, or
-        SPLIT_KEY_OUTSIDE_RANGE for a partition of a single hash.
+        """Raises KeyplaneError: PARTITION_NOT_FOUND, PARTITION_BUSY, SPLIT_WOULD_NOT_HELP,
+        LOAD_UNKNOWN, or SPLIT_KEY_OUTSIDE_RANGE for a partition of a single hash.
         """
         shard = self._state.serving_shard(request.partition_id)
         partition = shard.partition
@@ -123,22 +123,24 @@ def weighted_cut(ordered: Sequence[int], weights: Sequence[int]) -> tuple[int, f
 def heat_cut(heat: Heat) -> int:
     """The hash that halves the load of a partition, now and in each of the last beats.
 
-    Raises KeyplaneError(SPLIT_WOULD_NOT_HELP): most of the load is on one key hash, it moves
-    through the range, so that at any time one side would have nearly all of it, or there is too
-    little to tell.
+    Raises KeyplaneError(SPLIT_WOULD_NOT_HELP): most of the load is on one key hash, or it moves
+    through the range, so that at any time one side would have nearly all of it; LOAD_UNKNOWN if
+    there was too little to tell.
     """
     ordered = sorted(heat.samples)
     if len(ordered) < SAMPLES_MIN:
-        raise _no_help(
+        raise KeyplaneError(
+            Reason.LOAD_UNKNOWN,
             f"{len(ordered)} requests were sampled, and {SAMPLES_MIN} are needed to tell where the"
-            " load is; ask again while there is load"
+            " load is; ask again while there is load",
         )
     cut = weighted_cut(ordered, [1] * len(ordered))
     if cut is None or cut[1] > LARGER_SHARE_MAX:
         hottest, count = Counter(ordered).most_common(1)[0]
+        share = f"{count / len(ordered):.0%}"
         raise _no_help(
-            f"{count / len(ordered):.0%} of the load is on one partition key (hash {hottest:#018x}), which no"
-            " split divides; spread it over several keys, or cache it"
+            f"{share} of the load is on one partition key (hash {hottest:#018x}), which no split"
+            " divides; spread it over several keys, or cache it"
         )
     one_sided = sum(_larger_share(window, cut[0]) > BEAT_SHARE_MAX for window in heat.windows)
     if len(heat.windows) >= BEATS_MIN and one_sided * 2 > len(heat.windows):

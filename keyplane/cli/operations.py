@@ -210,6 +210,8 @@ def _describe(session: Session, operation: pb.Operation) -> None:
     out.say(f"{facts['kind']} {operation.operation_id}: [bold]{facts['state']}[/bold]")
     if operation.state == pb.OPERATION_STATE_FAILED:
         out.say(f"[red]{operation.reason}[/red] {escape(operation.message)}")
+    if operation.planned_because:
+        out.say(f"planned: {escape(operation.planned_because)}")
     if operation.result_partition_ids:
         made = ", ".join(map(str, operation.result_partition_ids))
         out.say(f"partitions now: {made}")

@@ -38,11 +38,11 @@ def table_facts(table: catalog.Table) -> dict[str, Any]:
         "partition_key_type": _SCALAR_NAMES.get(table.partition_key.type, ""),
         "sort_key": table.sort_key.name,
         "sort_key_type": _SCALAR_NAMES.get(table.sort_key.type, ""),
-        "durability": _short(catalog.Durability.Name(table.durability)),
+        "durability": enum_word(catalog.Durability.Name(table.durability)),
         "capacity": _capacity(table.capacity_mode),
         "read_units": table.provisioned.read_capacity_units,
         "write_units": table.provisioned.write_capacity_units,
-        "state": _short(catalog.TableState.Name(table.state), words=2),
+        "state": enum_word(catalog.TableState.Name(table.state), words=2),
     }
 
 
@@ -60,8 +60,8 @@ def partition_facts(partition: catalog.Partition) -> dict[str, Any]:
 def operation_facts(operation: metadata.Operation) -> dict[str, Any]:
     return {
         "operation_id": operation.operation_id,
-        "kind": _short(metadata.OperationKind.Name(operation.kind), words=2),
-        "state": _short(metadata.OperationState.Name(operation.state), words=2),
+        "kind": enum_word(metadata.OperationKind.Name(operation.kind), words=2),
+        "state": enum_word(metadata.OperationState.Name(operation.state), words=2),
         "table": operation.table,
         "partition_ids": list(operation.partition_ids),
         "result_partition_ids": list(operation.result_partition_ids),
@@ -69,6 +69,7 @@ def operation_facts(operation: metadata.Operation) -> dict[str, Any]:
         "progress": operation.progress,
         "reason": operation.reason,
         "message": operation.message,
+        "planned_because": operation.planned_because,
         "fence_ms": round(operation.fence_ms, 3),
         "resumed_count": operation.resumed_count,
         "created_at": _iso(operation.created_at),
@@ -137,7 +138,7 @@ def _scalar(text: str, attribute: catalog.KeyAttribute) -> str | bytes | Decimal
     return text
 
 
-def _short(name: str, words: int = 1) -> str:
+def enum_word(name: str, words: int = 1) -> str:
     """`OPERATION_STATE_SUCCEEDED` as `succeeded`: without the first words, which say the type."""
     return "_".join(name.split("_")[words:]).lower()
 
@@ -145,7 +146,7 @@ def _short(name: str, words: int = 1) -> str:
 def _capacity(mode: catalog.CapacityMode.ValueType) -> str:
     """As the options of `keyplane table` name it."""
     name = catalog.CapacityMode.Name(mode or catalog.CAPACITY_MODE_UNLIMITED)
-    return _short(name, words=2).replace("_", "-")
+    return enum_word(name, words=2).replace("_", "-")
 
 
 def _iso(when: Timestamp) -> str:

@@ -34,6 +34,17 @@ BATCH_BYTES_MAX = 16 * 1024 * 1024
 PAGE_BYTES_MAX = 1024 * 1024
 SCAN_SEGMENTS_MAX = 1_000_000
 
+# Capacity units a second that one partition does, of each kind: "Best practices for designing and
+# using partition keys effectively",
+# https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html
+PARTITION_READ_UNITS = 3000.0
+PARTITION_WRITE_UNITS = 1000.0
+
+# Bytes of data that one partition holds, DynamoDB's limit of an item collection in a table with
+# local secondary indexes, since that has to fit one:
+# https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/LSI.html
+PARTITION_BYTES = 10 << 30
+
 # Read and write capacity units a second that a table may be given: DynamoDB's quotas where nobody
 # has asked for more, https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html
 TABLE_UNITS_MAX = 40_000

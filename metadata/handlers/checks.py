@@ -10,6 +10,7 @@ from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.limits import KEY_NAME_BYTES_MAX, TABLE_UNITS_MAX, validate_table_name
 from metadata.config import (
     HEARTBEAT_LOADS_MAX,
+    LOAD_PER_SECOND_MAX,
     NODE_ID_CHARS_MAX,
     PAGE_SIZE_DEFAULT,
     PAGE_SIZE_MAX,
@@ -114,6 +115,25 @@ def check_heartbeat(request: pb.HeartbeatRequest) -> None:
         raise invalid(
             f"{len(request.loads)} loads in a heartbeat; send at most {HEARTBEAT_LOADS_MAX:,}"
         )
+    for load in request.loads:
+        _check_load(load)
+
+
+def _check_load(load: pb.PartitionLoad) -> None:
+    for rate in (
+        load.reads_per_second,
+        load.writes_per_second,
+        load.read_units_per_second,
+        load.write_units_per_second,
+        load.throttled_reads_per_second,
+        load.throttled_writes_per_second,
+    ):
+        # A number that is none fails both comparisons.
+        if not 0.0 <= rate <= LOAD_PER_SECOND_MAX:
+            raise invalid(
+                f"{rate} a second is no load that partition {load.partition_id} can have; nothing"
+                " of this heartbeat was taken"
+            )
 
 
 def check_request_id(request_id: str) -> None:

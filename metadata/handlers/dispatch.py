@@ -14,6 +14,7 @@ from metadata.driver import Driver
 from metadata.kinds.script import World
 from metadata.nodes import NodeRegistry
 from metadata.operations import Operation
+from metadata.planner.planner import Planner
 from metadata.reconcile import Reconciler
 from metadata.writer import Decide, Writer
 from wire.metrics import Metrics
@@ -35,6 +36,7 @@ class Parts:
     driver: Driver
     registry: NodeRegistry
     reconciler: Reconciler
+    planner: Planner
 
     def begin(
         self,

@@ -64,6 +64,8 @@ def _require_room(parts: Parts, catalog: Catalog, node: catalog_pb.Node) -> None
 def _heartbeat(parts: Parts, request: pb.HeartbeatRequest, answer: Answer) -> None:
     check_heartbeat(request)
     known = parts.registry.heard(request.node_id, request.loads)
+    if known:
+        parts.planner.observe(request.node_id, request.loads)
     answer(pb.HeartbeatResponse(known=known))
 
 

@@ -59,6 +59,7 @@ def begin(world: World, catalog: Catalog, request: pb.CreateTableRequest) -> Dec
             state=catalog_pb.TABLE_STATE_CREATING,
             map_version=held.map_version if held else 0,
             created_at=world.now,
+            partitions_min=count,
         )
         nodes = nodes_by_room(catalog, world.registry)[:count]
         plan = CreatePlan(catalog.counters.partition_id, count, tuple(nodes))

@@ -20,11 +20,20 @@ def map_changed(
     removed: Sequence[Partition],
     added: Sequence[Partition],
 ) -> Change:
-    """The next version of the operation's table, and the operation, in one transaction."""
+    """The next version of the operation's table, and the operation, in one transaction.
+
+    What somebody has asked for is also what the planner leaves the table at.
+    """
     table = catalog.tables[operation.table_id]
+    asked_for = 0 if operation.why else len(added) - len(removed)
+    changed = replace(
+        table,
+        map_version=table.map_version + 1,
+        partitions_min=max(1, table.partitions_min + asked_for),
+    )
     return Change(
         catalog.counters,
-        tables=(replace(table, map_version=table.map_version + 1),),
+        tables=(changed,),
         operations=(operation,),
         map=MapChange(table.table_id, removed, added),
     )

@@ -39,8 +39,9 @@ from metadata.writer import Decision
 
 
 def begin(
-    world: World, catalog: Catalog, request: pb.MergePartitionsRequest
+    world: World, catalog: Catalog, request: pb.MergePartitionsRequest, why: str = ""
 ) -> Decision[Operation]:
+    """why: the planner's reason."""
     arguments = f"merge partitions {request.left_id} and {request.right_id} of {request.table}"
 
     def merge() -> Change:
@@ -67,6 +68,7 @@ def begin(
                 catalog.counters.partition_id,
                 MergeStage.MOVE if apart else MergeStage.MERGE,
                 right.leader,
+                why,
             ),
             arguments=arguments,
             request_id=request.request_id,

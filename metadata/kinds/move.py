@@ -19,7 +19,10 @@ from metadata.records import TableRecord
 from metadata.writer import Decision
 
 
-def begin(world: World, catalog: Catalog, request: pb.MovePartitionRequest) -> Decision[Operation]:
+def begin(
+    world: World, catalog: Catalog, request: pb.MovePartitionRequest, why: str = ""
+) -> Decision[Operation]:
+    """why: the planner's reason."""
     arguments = (
         f"move partition {request.partition_id} of {request.table} to {request.target_node_id}"
     )
@@ -37,7 +40,14 @@ def begin(world: World, catalog: Catalog, request: pb.MovePartitionRequest) -> D
         require_up(catalog, world.registry, request.target_node_id)
         require_reachable(world.registry, partition.leader)
         operation = new_move(
-            world, catalog, table, partition, request.target_node_id, arguments, request.request_id
+            world,
+            catalog,
+            table,
+            partition,
+            request.target_node_id,
+            arguments,
+            request.request_id,
+            why=why,
         )
         return Change(counted(catalog.counters), operations=(operation,))
 
@@ -53,13 +63,14 @@ def new_move(
     arguments: str,
     request_id: str = "",
     parent: str = "",
+    why: str = "",
 ) -> Operation:
-    """A PENDING move. parent: the drain that wants it."""
+    """A PENDING move. parent: the drain that wants it. why: the planner's reason."""
     return new_operation(
         world,
         catalog,
         Kind.MOVE,
-        MovePlan(partition.leader, parent),
+        MovePlan(partition.leader, parent, why),
         arguments=arguments,
         request_id=request_id,
         table=table,

@@ -20,16 +20,30 @@ from metadata.kinds.script import (
     World,
     after_error,
     finish,
+    if_untouched,
     start,
 )
 from metadata.operations import Operation, State
 from metadata.peers import SPLIT_PARTITION, SUGGEST_SPLIT
 from metadata.placement import require_reachable
-from metadata.plans import Kind, SplitPlan
+from metadata.plans import Kind, SplitPlan, SplitPurpose
 from metadata.writer import Decision
 
+_PURPOSES = {
+    SplitPurpose.ASKED: storage.SPLIT_PURPOSE_UNSPECIFIED,
+    SplitPurpose.HEAT: storage.SPLIT_PURPOSE_HEAT,
+    SplitPurpose.SIZE: storage.SPLIT_PURPOSE_SIZE,
+}
 
-def begin(world: World, catalog: Catalog, request: pb.SplitPartitionRequest) -> Decision[Operation]:
+
+def begin(
+    world: World,
+    catalog: Catalog,
+    request: pb.SplitPartitionRequest,
+    purpose: SplitPurpose = SplitPurpose.ASKED,
+    why: str = "",
+) -> Decision[Operation]:
+    """purpose, why: of the planner, which names no hash."""
     split_hash = request.split_hash if request.HasField("split_hash") else None
     where = f"{split_hash:#018x}" if split_hash is not None else "where it suggests"
     arguments = f"split partition {request.partition_id} of {request.table} at {where}"
@@ -48,7 +62,7 @@ def begin(world: World, catalog: Catalog, request: pb.SplitPartitionRequest) -> 
             world,
             catalog,
             Kind.SPLIT,
-            SplitPlan(split_hash, left_id, left_id + 1),
+            SplitPlan(split_hash, left_id, left_id + 1, purpose, why),
             arguments=arguments,
             request_id=request.request_id,
             table=table,
@@ -85,7 +99,11 @@ def _choose(world: World, operation: Operation, on_outcome: OnOutcome) -> None:
         running = operation.become_running(world.now, plan, progress)
         return Change(catalog.counters, operations=(running,))
 
-    request = storage.SuggestSplitRequest(partition_id=parent.partition_id, epoch=parent.epoch)
+    request = storage.SuggestSplitRequest(
+        partition_id=parent.partition_id,
+        epoch=parent.epoch,
+        purpose=_PURPOSES[_plan(operation).purpose],
+    )
     world.peers.ask(parent.leader, SUGGEST_SPLIT, request, answered)
 
 
@@ -146,4 +164,12 @@ def _outside(parent: Partition, message: str) -> KeyplaneError:
     )
 
 
-SCRIPT = Script(steps={State.PENDING: _choose, State.RUNNING: _split, State.COMMITTED: finish})
+def _gives_up(operation: Operation, error: KeyplaneError, perhaps_done: bool) -> bool:
+    """Also when there is no load any more to say where it is."""
+    return error.reason is Reason.LOAD_UNKNOWN or if_untouched(operation, error, perhaps_done)
+
+
+SCRIPT = Script(
+    steps={State.PENDING: _choose, State.RUNNING: _split, State.COMMITTED: finish},
+    gives_up=_gives_up,
+)

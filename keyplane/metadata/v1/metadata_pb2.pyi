@@ -77,6 +77,52 @@ OPERATION_STATE_SUCCEEDED: OperationState.ValueType  # 4
 OPERATION_STATE_FAILED: OperationState.ValueType  # 5
 Global___OperationState: _TypeAlias = OperationState  # noqa: Y015
 
+class _PlannerMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PlannerModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PlannerMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PLANNER_MODE_UNSPECIFIED: _PlannerMode.ValueType  # 0
+    PLANNER_MODE_ON: _PlannerMode.ValueType  # 1
+    PLANNER_MODE_DRY_RUN: _PlannerMode.ValueType  # 2
+    """Plans, and starts nothing."""
+    PLANNER_MODE_OFF: _PlannerMode.ValueType  # 3
+
+class PlannerMode(_PlannerMode, metaclass=_PlannerModeEnumTypeWrapper): ...
+
+PLANNER_MODE_UNSPECIFIED: PlannerMode.ValueType  # 0
+PLANNER_MODE_ON: PlannerMode.ValueType  # 1
+PLANNER_MODE_DRY_RUN: PlannerMode.ValueType  # 2
+"""Plans, and starts nothing."""
+PLANNER_MODE_OFF: PlannerMode.ValueType  # 3
+Global___PlannerMode: _TypeAlias = PlannerMode  # noqa: Y015
+
+class _PlannedState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PlannedStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PlannedState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PLANNED_STATE_UNSPECIFIED: _PlannedState.ValueType  # 0
+    PLANNED_STATE_WAITING: _PlannedState.ValueType  # 1
+    """Will be started when it is its turn; see `detail`."""
+    PLANNED_STATE_STARTED: _PlannedState.ValueType  # 2
+    """Is an operation that has not ended."""
+    PLANNED_STATE_DECLINED: _PlannedState.ValueType  # 3
+    """Would not help, as the storage node has said: see `detail`. It is asked again later."""
+
+class PlannedState(_PlannedState, metaclass=_PlannedStateEnumTypeWrapper): ...
+
+PLANNED_STATE_UNSPECIFIED: PlannedState.ValueType  # 0
+PLANNED_STATE_WAITING: PlannedState.ValueType  # 1
+"""Will be started when it is its turn; see `detail`."""
+PLANNED_STATE_STARTED: PlannedState.ValueType  # 2
+"""Is an operation that has not ended."""
+PLANNED_STATE_DECLINED: PlannedState.ValueType  # 3
+"""Would not help, as the storage node has said: see `detail`. It is asked again later."""
+Global___PlannedState: _TypeAlias = PlannedState  # noqa: Y015
+
 @_typing.final
 class Operation(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -95,6 +141,7 @@ class Operation(_message.Message):
     RESUMED_COUNT_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     FENCE_MS_FIELD_NUMBER: _builtins.int
+    PLANNED_BECAUSE_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
     kind: Global___OperationKind.ValueType
     state: Global___OperationState.ValueType
@@ -110,6 +157,8 @@ class Operation(_message.Message):
     """Where it is, for people: "snapshot: 1200 items", "3 of 8 partitions moved"."""
     fence_ms: _builtins.float
     """Of a finished move: milliseconds for which requests waited."""
+    planned_because: _builtins.str
+    """The planner's reason; empty for what somebody asked for."""
     @_builtins.property
     def partition_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Partitions it is about: the parent, the pair, or the one that moves."""
@@ -139,10 +188,11 @@ class Operation(_message.Message):
         resumed_count: _builtins.int = ...,
         progress: _builtins.str = ...,
         fence_ms: _builtins.float = ...,
+        planned_because: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "fence_ms", b"fence_ms", "kind", b"kind", "message", b"message", "node_id", b"node_id", "operation_id", b"operation_id", "partition_ids", b"partition_ids", "progress", b"progress", "reason", b"reason", "result_partition_ids", b"result_partition_ids", "resumed_count", b"resumed_count", "state", b"state", "table", b"table", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "fence_ms", b"fence_ms", "kind", b"kind", "message", b"message", "node_id", b"node_id", "operation_id", b"operation_id", "partition_ids", b"partition_ids", "planned_because", b"planned_because", "progress", b"progress", "reason", b"reason", "result_partition_ids", b"result_partition_ids", "resumed_count", b"resumed_count", "state", b"state", "table", b"table", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -967,3 +1017,131 @@ class ListOperationsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListOperationsResponse: _TypeAlias = ListOperationsResponse  # noqa: Y015
+
+@_typing.final
+class PlannedChange(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    TABLE_FIELD_NUMBER: _builtins.int
+    PARTITION_IDS_FIELD_NUMBER: _builtins.int
+    NODE_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    DETAIL_FIELD_NUMBER: _builtins.int
+    OPERATION_ID_FIELD_NUMBER: _builtins.int
+    kind: Global___OperationKind.ValueType
+    """SPLIT, MERGE or MOVE."""
+    table: _builtins.str
+    node_id: _builtins.str
+    """Of a move: where to."""
+    reason: _builtins.str
+    """Why, with the figures."""
+    state: Global___PlannedState.ValueType
+    detail: _builtins.str
+    """What it waits for, how far it is, or why it was declined."""
+    operation_id: _builtins.str
+    """Of one that was started."""
+    @_builtins.property
+    def partition_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        kind: Global___OperationKind.ValueType = ...,
+        table: _builtins.str = ...,
+        partition_ids: _abc.Iterable[_builtins.int] | None = ...,
+        node_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        state: Global___PlannedState.ValueType = ...,
+        detail: _builtins.str = ...,
+        operation_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["detail", b"detail", "kind", b"kind", "node_id", b"node_id", "operation_id", b"operation_id", "partition_ids", b"partition_ids", "reason", b"reason", "state", b"state", "table", b"table"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlannedChange: _TypeAlias = PlannedChange  # noqa: Y015
+
+@_typing.final
+class GetPlanRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPlanRequest: _TypeAlias = GetPlanRequest  # noqa: Y015
+
+@_typing.final
+class GetPlanResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
+    CHANGE_COUNT_FIELD_NUMBER: _builtins.int
+    PARTITIONS_WATCHED_FIELD_NUMBER: _builtins.int
+    mode: Global___PlannerMode.ValueType
+    change_count: _builtins.int
+    """How many there are."""
+    partitions_watched: _builtins.int
+    """Partitions that are watched: those with limits, and large ones."""
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedChange]:
+        """The most urgent first; at most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        mode: Global___PlannerMode.ValueType = ...,
+        changes: _abc.Iterable[Global___PlannedChange] | None = ...,
+        change_count: _builtins.int = ...,
+        partitions_watched: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_count", b"change_count", "changes", b"changes", "mode", b"mode", "partitions_watched", b"partitions_watched"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPlanResponse: _TypeAlias = GetPlanResponse  # noqa: Y015
+
+@_typing.final
+class SetPlannerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODE_FIELD_NUMBER: _builtins.int
+    mode: Global___PlannerMode.ValueType
+    def __init__(
+        self,
+        *,
+        mode: Global___PlannerMode.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPlannerRequest: _TypeAlias = SetPlannerRequest  # noqa: Y015
+
+@_typing.final
+class SetPlannerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPlannerResponse: _TypeAlias = SetPlannerResponse  # noqa: Y015

@@ -114,6 +114,16 @@ class MetadataServiceStub:
                 request_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ListOperationsRequest.SerializeToString,
                 response_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ListOperationsResponse.FromString,
                 _registered_method=True)
+        self.GetPlan = channel.unary_unary(
+                '/keyplane.metadata.v1.MetadataService/GetPlan',
+                request_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.GetPlanRequest.SerializeToString,
+                response_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.GetPlanResponse.FromString,
+                _registered_method=True)
+        self.SetPlanner = channel.unary_unary(
+                '/keyplane.metadata.v1.MetadataService/SetPlanner',
+                request_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.SetPlannerRequest.SerializeToString,
+                response_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.SetPlannerResponse.FromString,
+                _registered_method=True)
 
 
 class MetadataServiceServicer:
@@ -217,6 +227,20 @@ class MetadataServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetPlan(self, request, context):
+        """What the planner does about hot, large and cold partitions, and why.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPlanner(self, request, context):
+        """Turns the planner on or off, or has it only show what it would do. It is remembered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MetadataServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -299,6 +323,16 @@ def add_MetadataServiceServicer_to_server(servicer, server):
                     servicer.ListOperations,
                     request_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ListOperationsRequest.FromString,
                     response_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ListOperationsResponse.SerializeToString,
+            ),
+            'GetPlan': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPlan,
+                    request_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.GetPlanRequest.FromString,
+                    response_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.GetPlanResponse.SerializeToString,
+            ),
+            'SetPlanner': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPlanner,
+                    request_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.SetPlannerRequest.FromString,
+                    response_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.SetPlannerResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -733,6 +767,60 @@ class MetadataService:
             '/keyplane.metadata.v1.MetadataService/ListOperations',
             keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ListOperationsRequest.SerializeToString,
             keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ListOperationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPlan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyplane.metadata.v1.MetadataService/GetPlan',
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.GetPlanRequest.SerializeToString,
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.GetPlanResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPlanner(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyplane.metadata.v1.MetadataService/SetPlanner',
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.SetPlannerRequest.SerializeToString,
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.SetPlannerResponse.FromString,
             options,
             channel_credentials,
             insecure,

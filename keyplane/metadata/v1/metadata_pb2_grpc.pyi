@@ -49,6 +49,10 @@ class MetadataServiceStub:
     """Moves every partition off a node."""
     GetOperation: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.GetOperationRequest, _metadata_pb2.GetOperationResponse]
     ListOperations: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.ListOperationsRequest, _metadata_pb2.ListOperationsResponse]
+    GetPlan: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.GetPlanRequest, _metadata_pb2.GetPlanResponse]
+    """What the planner does about hot, large and cold partitions, and why."""
+    SetPlanner: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.SetPlannerRequest, _metadata_pb2.SetPlannerResponse]
+    """Turns the planner on or off, or has it only show what it would do. It is remembered."""
 
 @_typing.type_check_only
 class MetadataServiceAsyncStub(MetadataServiceStub):
@@ -71,6 +75,10 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     """Moves every partition off a node."""
     GetOperation: _aio.UnaryUnaryMultiCallable[_metadata_pb2.GetOperationRequest, _metadata_pb2.GetOperationResponse]  # type: ignore[assignment]
     ListOperations: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ListOperationsRequest, _metadata_pb2.ListOperationsResponse]  # type: ignore[assignment]
+    GetPlan: _aio.UnaryUnaryMultiCallable[_metadata_pb2.GetPlanRequest, _metadata_pb2.GetPlanResponse]  # type: ignore[assignment]
+    """What the planner does about hot, large and cold partitions, and why."""
+    SetPlanner: _aio.UnaryUnaryMultiCallable[_metadata_pb2.SetPlannerRequest, _metadata_pb2.SetPlannerResponse]  # type: ignore[assignment]
+    """Turns the planner on or off, or has it only show what it would do. It is remembered."""
 
 class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -186,5 +194,21 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_pb2.ListOperationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.ListOperationsResponse, _abc.Awaitable[_metadata_pb2.ListOperationsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetPlan(
+        self,
+        request: _metadata_pb2.GetPlanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.GetPlanResponse, _abc.Awaitable[_metadata_pb2.GetPlanResponse]]:
+        """What the planner does about hot, large and cold partitions, and why."""
+
+    @_abc_1.abstractmethod
+    def SetPlanner(
+        self,
+        request: _metadata_pb2.SetPlannerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.SetPlannerResponse, _abc.Awaitable[_metadata_pb2.SetPlannerResponse]]:
+        """Turns the planner on or off, or has it only show what it would do. It is remembered."""
 
 def add_MetadataServiceServicer_to_server(servicer: MetadataServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

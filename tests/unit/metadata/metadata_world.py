@@ -70,6 +70,8 @@ class World:
         marker = memds_keys.marker(CLUSTER)
         self.memds = [MemoryMemdsNode(self.clock, f"m{i}", marker) for i in range(2)]
         self.metrics = Metrics()
+        # What a node's heartbeats say of the partitions it serves.
+        self.loads: Callable[[str], Sequence[pb.PartitionLoad]] = lambda _: ()
         self.starts = 0
         self.commits = 0
         self.die_at_commit = 0
@@ -269,7 +271,7 @@ class World:
         self.clock.call_later(1.0, self._beat)
         for node_id, peer in self.fleet.nodes.items():
             if peer.alive:
-                request = pb.HeartbeatRequest(node_id=node_id)
+                request = pb.HeartbeatRequest(node_id=node_id, loads=self.loads(node_id))
                 self.network.transport(node_id).call(
                     ADDRESS,
                     "/keyplane.metadata.v1.MetadataService/Heartbeat",

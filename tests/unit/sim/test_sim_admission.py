@@ -7,13 +7,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
+from google.protobuf.message import Message
 from sim_world import SMALL, booted
 
 from granter.config import GranterConfig
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.metadata.v1 import metadata_pb2 as metadata
+from keyplane.model.capacity import write_units
 from keyplane.model.items import to_item
+from keyplane.model.limits import PARTITION_WRITE_UNITS
 from sim.process import address_of
 from sim.topology import GRANTER, METADATA
 from wire.ports import Reply
@@ -29,9 +32,14 @@ THROTTLED_WRITES = "TableWriteKeyRangeThroughputExceeded"
 
 
 class Scene:
-    """Two routers, one storage node, one table."""
+    """Two routers, one storage node, one table.
+
+    keys, value: of the items that are sent.
+    """
 
     def __init__(self) -> None:
+        self.keys = 97
+        self.value = ""
         topology = replace(SMALL, storage=1, tables=(), granter=GranterConfig(burst_s=BURST_S))
         self.world = booted(1, topology)
         self.process = self.world.new_process("load")
@@ -52,15 +60,32 @@ class Scene:
         if units:
             request.provisioned.read_capacity_units = units
             request.provisioned.write_capacity_units = units
-        path = "/keyplane.metadata.v1.MetadataService/CreateTable"
+        self.ask("CreateTable", request)
+        self.world.run_for(3.0)
+        assert self.offer(1.0, writes_per_s=10)["put OK"] == 10
+
+    def ask(self, method: str, request: Message) -> bytes:
+        """Calls the Metadata Store."""
+        path = f"/keyplane.metadata.v1.MetadataService/{method}"
         done: list[Reply] = []
         self.transport.call(
             address_of(METADATA), path, request.SerializeToString(), self._deadline(), done.append
         )
         assert self.world.run_until(lambda: bool(done), 10.0)
         assert done[0].error is None
-        self.world.run_for(3.0)
-        assert self.offer(1.0, writes_per_s=10)["put OK"] == 10
+        return done[0].payload
+
+    def set_planner(self, mode: metadata.PlannerMode.ValueType) -> None:
+        self.ask("SetPlanner", metadata.SetPlannerRequest(mode=mode))
+
+    def fill(self) -> None:
+        """Puts every item, slowly."""
+        per_s = 0.8 * PARTITION_WRITE_UNITS / write_units(0, len(self.value) + 20)
+        ends = self.offer(self.keys / per_s, writes_per_s=per_s)
+        assert set(ends) == {"put OK"}
+
+    def partition_count(self) -> int:
+        return len(self.world.metadata.core.catalog.maps[1])
 
     def offer(
         self, seconds: float, writes_per_s: float = 0.0, reads_per_s: float = 0.0
@@ -73,12 +98,15 @@ class Scene:
 
         def send(kind: str) -> None:
             number = next(self.numbers)
-            item = to_item({"id": f"user-{number % 97}"})
+            key = {"id": f"user-{number % self.keys}"}
             if kind == "put":
+                item = to_item(key | {"value": self.value} if self.value else key)
                 method, request = "PutItem", data.PutItemRequest(table="orders", item=item)
             else:
                 method = "GetItem"
-                request = data.GetItemRequest(table="orders", key=item, consistent_read=True)
+                request = data.GetItemRequest(
+                    table="orders", key=to_item(key), consistent_read=True
+                )
 
             def ended(reply: Reply) -> None:
                 error = reply.error
@@ -149,3 +177,40 @@ def test_a_partition_heavy_with_reads_takes_all_its_writes_and_the_reverse(scene
     assert ends["get OK"] == pytest.approx(1_000, abs=5)
     assert ends["put OK"] == pytest.approx(1_000, rel=0.05)
     assert ends[f"put {THROTTLED_WRITES}"] == pytest.approx(1_000, rel=0.1)
+
+
+# Of these 100 KB items one write takes 100 units and one read 25, so 240 reads a second and 15
+# writes are 6,000 and 1,500 units.
+LARGE = "x" * (100 * 1024 - 60)
+
+
+def test_a_hot_partition_is_throttled_on_both_and_after_its_split_on_neither(scene: Scene) -> None:
+    scene.create(catalog.CAPACITY_MODE_ON_DEMAND)
+    scene.set_planner(metadata.PLANNER_MODE_OFF)
+    scene.keys, scene.value = 200, LARGE
+    scene.fill()
+    scene.offer(3.0, writes_per_s=15, reads_per_s=240)
+    ends = scene.offer(10.0, writes_per_s=15, reads_per_s=240)
+    assert ends["get OK"] == pytest.approx(120 * 10, rel=0.05)
+    assert ends["put OK"] == pytest.approx(10 * 10, rel=0.05)
+    assert scene.partition_count() == 1
+    scene.set_planner(metadata.PLANNER_MODE_ON)
+    scene.offer(60.0, writes_per_s=15, reads_per_s=240)
+    ends = scene.offer(10.0, writes_per_s=15, reads_per_s=240)
+    assert ends == {"get OK": 2_400, "put OK": 150}
+    assert 2 <= scene.partition_count() <= 4
+
+
+def test_one_hot_item_is_never_split_and_the_plan_says_why(scene: Scene) -> None:
+    scene.create(catalog.CAPACITY_MODE_ON_DEMAND)
+    scene.keys, scene.value = 1, LARGE
+    scene.fill()
+    scene.offer(40.0, writes_per_s=15, reads_per_s=240)
+    ends = scene.offer(10.0, writes_per_s=15, reads_per_s=240)
+    assert ends["get OK"] == pytest.approx(120 * 10, rel=0.05)
+    assert ends["put OK"] == pytest.approx(10 * 10, rel=0.05)
+    assert scene.partition_count() == 1
+    answer = scene.ask("GetPlan", metadata.GetPlanRequest())
+    (change,) = metadata.GetPlanResponse.FromString(answer).changes
+    assert change.state == metadata.PLANNED_STATE_DECLINED
+    assert "of the load is on one partition key" in change.detail

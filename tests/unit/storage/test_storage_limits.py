@@ -10,8 +10,8 @@ from storage_world import MIDDLE, TABLE, StorageWorld, item, item_key, reason_of
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import Reason
+from keyplane.model.limits import PARTITION_READ_UNITS, PARTITION_WRITE_UNITS
 from keyplane.storage.v1 import storage_pb2 as pb
-from storage.limits import PARTITION_READ_UNITS, PARTITION_WRITE_UNITS
 from wire.ports import Reply
 
 # 100 units to write, 25 to read consistently.

@@ -121,7 +121,7 @@ def test_a_split_for_heat_is_refused_where_one_key_has_the_load(world: StorageWo
 
 def test_a_split_for_heat_is_refused_without_load(world: StorageWorld) -> None:
     error = reason_of(lambda: suggest(world, purpose=pb.SPLIT_PURPOSE_HEAT))
-    assert error.reason is Reason.SPLIT_WOULD_NOT_HELP
+    assert error.reason is Reason.LOAD_UNKNOWN
     assert "0 requests were sampled" in error.message
 
 
