@@ -1,7 +1,8 @@
 """How busy a partition is, and where in its range.
 
-Rates are exponentially weighted averages over beats. Hashes of some requests, a random number of
-others between two of them, are kept in two ways, both bounded however many keys there are:
+Rates are exponentially weighted averages over beats. Hashes of requests, of many requests only
+some, a random number of others between two of them, are kept in two ways, both bounded however many
+keys there are:
 
 * A reservoir that favours recent ones: once full, each replaces a random place, so the chance of an
   older one to be there still decays exponentially (Aggarwal, "On Biased Reservoir Sampling in the
@@ -18,8 +19,8 @@ from wire.ports import Rng
 # Share of the newest beat in the average: about five beats to follow a change.
 SMOOTHING: Final = 0.3
 
-# Powers of two. Requests that are passed over between two samples are fewer than _GAPS, on average
-# half of that; so the memory is about 512 × 8 requests long.
+# Powers of two. Of many requests, those that are passed over between two samples are fewer than
+# _GAPS, on average half of that; so the memory is then about 512 × 8 requests long.
 RESERVOIR_SIZE: Final = 512
 _GAPS: Final = 16
 
@@ -27,7 +28,8 @@ _SLOT_BITS: Final = RESERVOIR_SIZE.bit_length() - 1
 _GAP_BITS: Final = _GAPS.bit_length() - 1
 _GAP_MASK: Final = _GAPS - 1
 
-# Samples of a window, a power of two; those with which one ends at the next beat; windows kept.
+# Samples of a window, a power of two, and as many are enough of a beat; those with which one ends
+# at the next beat; windows kept.
 WINDOW_SIZE: Final = 64
 WINDOW_SAMPLES_MIN: Final = 16
 WINDOWS_MAX: Final = 6
@@ -39,6 +41,7 @@ class Heat:
 
     __slots__ = (
         "_gap",
+        "_gap_mask",
         "_reads",
         "_rng",
         "_window",
@@ -53,6 +56,8 @@ class Heat:
         self._rng = rng
         # Requests until the next sample.
         self._gap = 0
+        # One less than a power of two that the gaps are below.
+        self._gap_mask = 0
         self._reads = 0
         self._writes = 0
         self.reads_per_s = 0.0
@@ -75,6 +80,7 @@ class Heat:
         """Ends a beat of `elapsed_s` seconds."""
         self.reads_per_s = smoothed(self.reads_per_s, self._reads, elapsed_s)
         self.writes_per_s = smoothed(self.writes_per_s, self._writes, elapsed_s)
+        self._gap_mask = _gap_mask(self._reads + self._writes)
         self._reads = self._writes = 0
         if len(self._window) >= WINDOW_SAMPLES_MIN:
             self.windows.append(self._window)
@@ -100,7 +106,7 @@ class Heat:
             self._gap -= 1
             return
         bits = self._rng.getrandbits(_SLOT_BITS + _GAP_BITS)
-        self._gap = bits & _GAP_MASK
+        self._gap = bits & self._gap_mask
         samples, window = self.samples, self._window
         slot = bits >> _GAP_BITS
         if len(samples) < RESERVOIR_SIZE:
@@ -111,6 +117,14 @@ class Heat:
             window.append(key_hash)
         else:
             window[slot & _WINDOW_MASK] = key_hash
+
+
+def _gap_mask(requests: int) -> int:
+    """With which about WINDOW_SIZE of so many are sampled, or more."""
+    mask = _GAP_MASK
+    while mask and requests < WINDOW_SIZE * (mask + 1) // 2:
+        mask >>= 1
+    return mask
 
 
 def smoothed(average: float, count: float, elapsed_s: float) -> float:

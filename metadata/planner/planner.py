@@ -97,7 +97,9 @@ class Planner:
         self._watch.observe(node_id, led, loads, self._world.clock.now())
 
     def describe(self) -> pb.GetPlanResponse:
-        changes = [*self._show_started(), *self._show_wanted(), *self._show_declined()]
+        changes = [*self._show_started()]
+        if self._world.catalog.planner is not PlannerMode.OFF:
+            changes += [*self._show_wanted(), *self._show_declined()]
         return pb.GetPlanResponse(
             mode=pb.PlannerMode.Value(f"PLANNER_MODE_{self._world.catalog.planner.name}"),
             changes=changes[:PLAN_SHOWN_MAX],

@@ -183,6 +183,20 @@ def test_a_split_for_size_is_refused_where_one_partition_key_has_it_all(
     assert "one partition key" in error.message
 
 
+def test_of_few_requests_all_are_sampled_and_of_many_enough() -> None:
+    """Large items are hot with ten requests a second; those say where the load is, too."""
+    for requests, samples in ((10, 10), (100, 60), (1_000, 100), (20_000, 400)):
+        heat = Heat(random.Random(12))
+        for _ in range(8):
+            for number in range(requests):
+                heat.read(number)
+            heat.beat(1.0)
+        heat.samples.clear()
+        for number in range(requests):
+            heat.read(number)
+        assert len(heat.samples) >= min(samples, RESERVOIR_SIZE)
+
+
 def test_the_reservoir_forgets_the_past() -> None:
     heat = Heat(random.Random(1))
     for _ in range(5_000):
