@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,6 +44,11 @@ READ_UNITS = read_units(0, consistent=False)
 # Of the provisioned table, and what is offered it: as the question is usually put.
 TABLE_UNITS = 100
 OFFERED = 150.0
+
+# Twice the reads and one and a half times the writes that a partition does.
+_HOT_READS = 2 * PARTITION_READ_UNITS / READ_UNITS
+_HOT_WRITES = 1.5 * PARTITION_WRITE_UNITS
+_OFFERED_WRITES = Paced(OFFERED, 1.0, 1.0, 0.0)
 
 THROTTLED = Reason.THROTTLED.name
 
@@ -97,6 +102,11 @@ def run(
     ] = 30.0,
     seconds: Annotated[float, typer.Option(min=1, help="Of each steady measurement.")] = 20.0,
     outage_s: Annotated[float, typer.Option(min=1, help="For which the granter is dead.")] = 60.0,
+    # The planner trusts the averages of a new partition after ten seconds, and two splits in a row
+    # may be needed.
+    heat_s: Annotated[
+        float, typer.Option(min=1, help="Seconds that a hot partition has to be split in.")
+    ] = 40.0,
     plots: Annotated[Path | None, typer.Option(help="Directory to draw pictures into.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="End with one JSON object on stdout.")
@@ -104,16 +114,20 @@ def run(
 ) -> None:
     """What is let in and what is throttled, against what the rules say.
 
-    Takes three times `--burst-s`, `--outage-s`, and some ten times `--seconds`.
+    Takes three times `--burst-s`, `--outage-s`, one and a half times `--heat-s`, and some
+    fourteen times `--seconds`.
     """
     outcome = Outcome()
     cost_ns = _cost_ns()
     config = ClusterConfig(memds=1, routers=2, storage=1, ephemeral=True)
     with cluster_of(config) as cluster:
-        bench = _Bench(cluster, burst_s, seconds, outage_s, outcome, _say)
+        bench = _Bench(cluster, burst_s, seconds, outage_s, heat_s, outcome, _say)
         bench.start_granter()
+        bench.set_planner(metadata.PLANNER_MODE_OFF)
         bench.independence()
         bench.overload()
+        bench.heat()
+        bench.hot_item()
         bench.burst_and_outage()
     _show(outcome, cost_ns)
     if plots is not None:
@@ -137,6 +151,7 @@ class _Bench:
         burst_s: float,
         seconds: float,
         outage_s: float,
+        heat_s: float,
         outcome: Outcome,
         say: Say,
     ) -> None:
@@ -144,6 +159,7 @@ class _Bench:
         self._burst_s = burst_s
         self._seconds = seconds
         self._outage_s = outage_s
+        self._heat_s = heat_s
         self._outcome = outcome
         self._say = say
         self._granter_at = 0.0
@@ -152,6 +168,11 @@ class _Bench:
         """A new one, in which tables save up for as long as this run is to take."""
         self._cluster.restart("granter", {"KEYPLANE_BURST_S": str(self._burst_s)})
         self._granter_at = time.monotonic()
+
+    def set_planner(self, mode: metadata.PlannerMode.ValueType) -> None:
+        """Off, what is hot stays so."""
+        with self._admin() as admin:
+            admin.call(metadata.SetPlannerRequest(mode=mode), metadata.SetPlannerResponse)
 
     def independence(self) -> None:
         """Twice what a partition reads, and half of what it writes; then the reverse."""
@@ -164,16 +185,11 @@ class _Bench:
                 self._say(f"{name}: {reads:,.0f} reads/s and {writes:,.0f} writes/s on a partition")
                 order = self._paced(reads + writes, writes / (reads + writes))
                 sample = self._steady(generator, order)
-                for kind, found, asked, most in (
-                    ("reads", sample.reads, reads, PARTITION_READ_UNITS / READ_UNITS),
-                    ("writes", sample.writes, writes, PARTITION_WRITE_UNITS),
+                for kind, asked, most in (
+                    ("reads", reads, PARTITION_READ_UNITS / READ_UNITS),
+                    ("writes", writes, PARTITION_WRITE_UNITS),
                 ):
-                    self._found(
-                        f"{name}: {kind}",
-                        "requests/s",
-                        found.count / sample.seconds,
-                        min(asked, most),
-                    )
+                    self._found_rate(name, kind, sample, min(asked, most))
 
     def overload(self) -> None:
         """Ten times what a partition writes; its goodput is to be that of once."""
@@ -188,6 +204,41 @@ class _Bench:
         self._outcome.goodput_ratio = often.per_second / once.per_second
         self._outcome.overload_times = arrived / PARTITION_WRITE_UNITS
         self._found("overload: goodput", "requests/s", often.per_second, PARTITION_WRITE_UNITS)
+
+    def heat(self) -> None:
+        """More reads and more writes than one partition does, until the planner has split it."""
+        computed = (
+            ("reads", _HOT_READS, PARTITION_READ_UNITS / READ_UNITS),
+            ("writes", _HOT_WRITES, PARTITION_WRITE_UNITS),
+        )
+        order = self._paced(_HOT_READS + _HOT_WRITES, _HOT_WRITES / (_HOT_READS + _HOT_WRITES))
+        with self._loaded("heat", catalog.CAPACITY_MODE_ON_DEMAND) as generator:
+            self._say(f"heat: {_HOT_READS:,.0f} reads/s and {_HOT_WRITES:,.0f} writes/s")
+            before = self._steady(generator, order)
+            for kind, asked, most in computed:
+                self._found_rate("before the split", kind, before, min(asked, most))
+            self.set_planner(metadata.PLANNER_MODE_ON)
+            self._course("heat", generator, self._heat_s, replace(order, seconds=1.0))
+            after = self._steady(generator, order)
+            self.set_planner(metadata.PLANNER_MODE_OFF)
+            self._say(f"heat: {self._partitions('heat')} partitions now")
+            for kind, asked, _ in computed:
+                self._found_rate("after the split", kind, after, asked)
+
+    def hot_item(self) -> None:
+        """The same on one item, which the planner must leave where it is."""
+        order = self._paced(_HOT_READS + _HOT_WRITES, _HOT_WRITES / (_HOT_READS + _HOT_WRITES))
+        with self._loaded("hot-item", catalog.CAPACITY_MODE_ON_DEMAND, items=1) as generator:
+            self._say("hot item: the same load on one item")
+            self.set_planner(metadata.PLANNER_MODE_ON)
+            generator.run(replace(order, seconds=self._heat_s / 2))
+            sample = self._steady(generator, order)
+            self._tell_plan("hot-item")
+            self.set_planner(metadata.PLANNER_MODE_OFF)
+            self._found_rate("one hot item", "reads", sample, PARTITION_READ_UNITS / READ_UNITS)
+            self._found_rate("one hot item", "writes", sample, PARTITION_WRITE_UNITS)
+            count = self._partitions("hot-item")
+            self._found("one hot item: partitions", "", count, 1)
 
     def burst_and_outage(self) -> None:
         """A provisioned table after a rest; then without a granter; then with a new one."""
@@ -233,14 +284,15 @@ class _Bench:
     # --- what they are made of ------------------------------------------------------------------
 
     @contextmanager
-    def _loaded(self, table: str, mode: catalog.CapacityMode.ValueType) -> Iterator[Generator]:
+    def _loaded(
+        self, table: str, mode: catalog.CapacityMode.ValueType, items: int = ITEMS
+    ) -> Iterator[Generator]:
         """A load generator for a new table that holds its items and has the mode from then on."""
-        address = self._cluster.addresses(Kind.METADATA)[0]
         key = catalog.KeyAttribute(name="id", type=catalog.SCALAR_TYPE_STRING)
-        with AdminClient(address) as admin:
+        with self._admin() as admin:
             admin.run(metadata.CreateTableRequest(table=table, partition_key=key, partitions=1))
             router = self._cluster.addresses(Kind.ROUTER)[0]
-            with Generator(Target("keyplane", router, table, ITEMS, precise=True)) as generator:
+            with Generator(Target("keyplane", router, table, items, precise=True)) as generator:
                 generator.fill(lambda written: None)
                 request = metadata.UpdateTableRequest(table=table, capacity_mode=mode)
                 if mode == catalog.CAPACITY_MODE_PROVISIONED:
@@ -257,12 +309,14 @@ class _Bench:
         generator.run(Paced(order.per_second, order.write_share, 3.0, 0.0))
         return self._checked(generator.run(order))
 
-    def _course(self, name: str, generator: Generator, seconds: float) -> list[Slice]:
-        """Writes at OFFERED, second by second."""
+    def _course(
+        self, name: str, generator: Generator, seconds: float, order: Paced = _OFFERED_WRITES
+    ) -> list[Slice]:
+        """So much second by second."""
         slices: list[Slice] = []
         began = time.monotonic()
         while (at_s := time.monotonic() - began) < seconds:
-            sample = self._checked(generator.run(Paced(OFFERED, 1.0, 1.0, 0.0)))
+            sample = self._checked(generator.run(order))
             throttled = sample.failures.get(THROTTLED, 0) / sample.seconds
             slices.append(Slice(at_s, sample.seconds, sample.per_second, throttled))
         self._outcome.slices[name] = slices
@@ -278,6 +332,26 @@ class _Bench:
         if seconds:
             self._say(f"burst: the table rests for {seconds:.0f} s")
             time.sleep(seconds)
+
+    def _partitions(self, table: str) -> int:
+        request = metadata.DescribeTableRequest(table=table)
+        with self._admin() as admin:
+            return admin.call(request, metadata.DescribeTableResponse).partition_count
+
+    def _tell_plan(self, table: str) -> None:
+        with self._admin() as admin:
+            plan = admin.call(metadata.GetPlanRequest(), metadata.GetPlanResponse)
+        for change in plan.changes:
+            if change.table == table:
+                self._say(f"{table}: {metadata.PlannedState.Name(change.state)}: {change.detail}")
+
+    def _admin(self) -> AdminClient:
+        return AdminClient(self._cluster.addresses(Kind.METADATA)[0])
+
+    def _found_rate(self, name: str, kind: str, sample: Sample, computed: float) -> None:
+        """Of reads or of writes."""
+        answered = (sample.reads if kind == "reads" else sample.writes).count
+        self._found(f"{name}: {kind}", "requests/s", answered / sample.seconds, computed)
 
     def _found(self, name: str, unit: str, measured: float, computed: float) -> None:
         self._outcome.scenarios.append(Scenario(name, unit, measured, computed))

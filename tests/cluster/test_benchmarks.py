@@ -62,10 +62,22 @@ def test_admission_is_compared_with_its_arithmetic(tmp_path: Path) -> None:
     """So short that its figures say little; but burst and refusals are there."""
     result = run(
         "admission",
-        *("--burst-s", "3", "--seconds", "1", "--outage-s", "1", "--plots", str(tmp_path)),
+        *(
+            "--burst-s",
+            "3",
+            "--seconds",
+            "1",
+            "--outage-s",
+            "1",
+            "--heat-s",
+            "1",
+            "--plots",
+            str(tmp_path),
+        ),
     )
     found = {each["name"]: each for each in result["scenarios"]}
-    assert len(found) == 9
+    assert len(found) == 16
+    assert found["one hot item: partitions"]["measured"] == 1
     assert found["granter dead: let in"]["measured"] == 1.0
     assert found["burst: lasts"]["error"] < 0.5
     assert all(each["measured"] > 0 for each in found.values())
@@ -73,6 +85,7 @@ def test_admission_is_compared_with_its_arithmetic(tmp_path: Path) -> None:
     assert result["admission_ns_per_request"] > 0
     assert {path.name for path in tmp_path.iterdir()} == {
         "admission-burst.svg",
+        "admission-heat.svg",
         "admission-granter-dead.svg",
         "admission-granter-back.svg",
     }

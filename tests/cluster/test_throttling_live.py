@@ -36,6 +36,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     running = Cluster(home=tmp_path_factory.mktemp("throttling"))
     try:
         running.up(ClusterConfig(memds=1, routers=2, storage=1))
+        # What is hot here is to stay so.
+        with AdminClient(running.addresses(Kind.METADATA)[0]) as admin:
+            off = metadata.SetPlannerRequest(mode=metadata.PLANNER_MODE_OFF)
+            admin.call(off, metadata.SetPlannerResponse)
         yield running
     finally:
         running.down(wipe=True)
