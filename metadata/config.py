@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from keyplane.metadata.v1.metadata_pb2 import PartitionLoad
 from keyplane.model.limits import PARTITION_BYTES, PARTITION_READ_UNITS, PARTITION_WRITE_UNITS
 
 # Bound on the partitions of one table: the largest map whose every part (pages in MemDS, rows,
@@ -20,6 +21,8 @@ ZONE_CHARS_MAX = 64
 # Loads that one heartbeat may carry, and that are remembered of one node.
 HEARTBEAT_LOADS_MAX = 1_000
 NODE_LOADS_MAX = 50_000
+# Parts of a partition's range that a report may tell apart.
+SAMPLED_BINS_MAX = 64
 # Requests or capacity units a second that one partition may be said to have: far above what any
 # machine does, and still a number that sums and averages can be made of.
 LOAD_PER_SECOND_MAX = 1e12
@@ -79,6 +82,13 @@ class PlannerConfig:
     stale_s: float = 5.0
     # Partitions that are watched; past it those not heard of for longest are forgotten.
     watched_max: int = 200_000
+
+    def heat(self, load: PartitionLoad) -> float:
+        """Of a partition with limits."""
+        return max(
+            load.read_units_per_second / self.read_units,
+            load.write_units_per_second / self.write_units,
+        )
 
 
 @dataclass(frozen=True, slots=True)

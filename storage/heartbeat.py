@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
+from typing import Final
 
 from google.protobuf.message import DecodeError
 
@@ -10,6 +12,12 @@ from keyplane.metadata.v1 import metadata_pb2 as pb
 from storage.shard import Shard
 from storage.state import NodeState
 from wire.ports import Reply
+
+# Of the busiest partitions it is said where in their range the load is: of so many, in so many
+# parts, from so many requests a second on.
+SAMPLED_MAX: Final = 16
+SAMPLED_BINS: Final = 32
+SAMPLED_RATE_MIN: Final = 10.0
 
 _SERVICE = "/keyplane.metadata.v1.MetadataService/"
 
@@ -34,7 +42,7 @@ class Heartbeat:
         if self._registered:
             request = pb.HeartbeatRequest(
                 node_id=self._state.node.node_id,
-                loads=[_load(shard) for shard in self._loads()],
+                loads=self._loads(),
                 partition_count=len(self._state.shards),
             )
             self._call("Heartbeat", request.SerializeToString())
@@ -63,18 +71,32 @@ class Heartbeat:
         except DecodeError:
             self._registered = False
 
-    def _loads(self) -> Sequence[Shard]:
+    def _loads(self) -> list[pb.PartitionLoad]:
+        shards = self._reported()
+        loads = [_load(shard) for shard in shards]
+        busiest = heapq.nlargest(SAMPLED_MAX, enumerate(shards), key=lambda each: _rate(each[1]))
+        for at, shard in busiest:
+            if _rate(shard) >= SAMPLED_RATE_MIN:
+                bins = shard.heat.histogram(shard.start, shard.end, SAMPLED_BINS)
+                loads[at].sampled.extend(bins)
+        return loads
+
+    def _reported(self) -> Sequence[Shard]:
         """The busiest half of what fits, and a rotating slice of the others."""
         most = self._state.config.heartbeat_loads_max
         shards = list(self._state.shards.values())
         if len(shards) <= most:
             return shards
-        shards.sort(key=lambda s: s.heat.reads_per_s + s.heat.writes_per_s, reverse=True)
+        shards.sort(key=_rate, reverse=True)
         busiest, others = shards[: most // 2], shards[most // 2 :]
         others.sort(key=lambda shard: shard.partition.partition_id)
         start = self._position % len(others)
         self._position = start + most - len(busiest)
         return busiest + (others[start:] + others[:start])[: most - len(busiest)]
+
+
+def _rate(shard: Shard) -> float:
+    return shard.heat.reads_per_s + shard.heat.writes_per_s
 
 
 def _load(shard: Shard) -> pb.PartitionLoad:

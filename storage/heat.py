@@ -101,6 +101,13 @@ class Heat:
         self.writes_per_s += share * parent.writes_per_s
         return share
 
+    def histogram(self, start: int, end: int, bins: int) -> list[int]:
+        """Samples in each of as many equal parts of a range that holds them all."""
+        counts = [0] * bins
+        for sample in self.samples:
+            counts[(sample - start) * bins // (end - start)] += 1
+        return counts
+
     def _sample(self, key_hash: int) -> None:
         if self._gap:
             self._gap -= 1

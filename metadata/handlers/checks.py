@@ -16,6 +16,7 @@ from metadata.config import (
     PAGE_SIZE_MAX,
     PARTITIONS_MAX,
     REQUEST_ID_CHARS_MAX,
+    SAMPLED_BINS_MAX,
     ZONE_CHARS_MAX,
 )
 
@@ -120,6 +121,11 @@ def check_heartbeat(request: pb.HeartbeatRequest) -> None:
 
 
 def _check_load(load: pb.PartitionLoad) -> None:
+    if len(load.sampled) > SAMPLED_BINS_MAX:
+        raise invalid(
+            f"{len(load.sampled)} parts of partition {load.partition_id};"
+            f" {SAMPLED_BINS_MAX} at most"
+        )
     for rate in (
         load.reads_per_second,
         load.writes_per_second,

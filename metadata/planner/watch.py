@@ -56,8 +56,7 @@ class Watched:
         """A report."""
         self.load = load
         self.heard_at = now
-        reads = load.read_units_per_second / config.read_units
-        self.heat = max(reads, load.write_units_per_second / config.write_units)
+        self.heat = config.heat(load)
         is_hot = self.heat >= config.split_above or self.throttled_per_s >= config.throttled_per_s
         if not (load.limited and is_hot):
             self.hot_since = None

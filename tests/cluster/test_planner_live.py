@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections import Counter
@@ -118,6 +119,11 @@ def test_a_hot_partition_is_split_and_merged_again_when_it_is_cold(
             assert change["detail"] == "dry run"
             assert partitions(admin, "orders") == 1
             assert load.ends["TableWriteKeyRangeThroughputExceeded"] > 0
+            seen = cli("top")
+            assert seen["partitions"][0]["table"] == "orders"
+            assert seen["partitions"][0]["heat"] > 0.5
+            assert seen["throttled_per_second"]["TableWriteKeyRangeThroughputExceeded"] > 0
+            assert sum(map(bool, seen["bins"])) == len(seen["bins"])
             cli("plan", "--mode", "on")
             wait_for(lambda: partitions(admin, "orders") > 1)
             # Until the last split that it takes has had its effect.
@@ -144,6 +150,22 @@ def test_one_hot_item_is_not_split_and_the_reason_is_shown(planned: Cluster, cli
         assert "of the load is on one partition key" in shown
         failed = [e for e in cli("operation", "list")["operations"] if e["state"] == "failed"]
         assert [each["reason"] for each in failed] == ["SPLIT_WOULD_NOT_HELP"]
+
+
+def test_top_shows_where_the_load_is_until_it_is_interrupted(planned: Cluster, cli: Cli) -> None:
+    running = cli.start("top", "--count", "1000", "--interval", "0.2")
+    assert running.stdout is not None
+    seen = ""
+    while "storage-1" not in seen:
+        line = running.stdout.readline()
+        assert line, seen
+        seen += line
+    assert "requests a second" in seen
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=30)
+    assert running.returncode == 0
+    assert "Traceback" not in errors
+    assert cli("top", "--table", "no-such", code=3)["error"]["reason"] == "TABLE_NOT_FOUND"
 
 
 def test_off_is_off_and_remembered(planned: Cluster, cli: Cli) -> None:

@@ -484,6 +484,7 @@ class PartitionLoad(_message.Message):
     WRITE_UNITS_PER_SECOND_FIELD_NUMBER: _builtins.int
     THROTTLED_READS_PER_SECOND_FIELD_NUMBER: _builtins.int
     THROTTLED_WRITES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    SAMPLED_FIELD_NUMBER: _builtins.int
     partition_id: _builtins.int
     reads_per_second: _builtins.float
     writes_per_second: _builtins.float
@@ -497,6 +498,12 @@ class PartitionLoad(_message.Message):
     throttled_reads_per_second: _builtins.float
     """Requests that the limits of the partition refused."""
     throttled_writes_per_second: _builtins.float
+    @_builtins.property
+    def sampled(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Of the busiest partitions: how many of some recent requests were for each of as many equal parts
+        of its range. Up to 64.
+        """
+
     def __init__(
         self,
         *,
@@ -510,10 +517,11 @@ class PartitionLoad(_message.Message):
         write_units_per_second: _builtins.float = ...,
         throttled_reads_per_second: _builtins.float = ...,
         throttled_writes_per_second: _builtins.float = ...,
+        sampled: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "item_count", b"item_count", "limited", b"limited", "partition_id", b"partition_id", "read_units_per_second", b"read_units_per_second", "reads_per_second", b"reads_per_second", "throttled_reads_per_second", b"throttled_reads_per_second", "throttled_writes_per_second", b"throttled_writes_per_second", "write_units_per_second", b"write_units_per_second", "writes_per_second", b"writes_per_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "item_count", b"item_count", "limited", b"limited", "partition_id", b"partition_id", "read_units_per_second", b"read_units_per_second", "reads_per_second", b"reads_per_second", "sampled", b"sampled", "throttled_reads_per_second", b"throttled_reads_per_second", "throttled_writes_per_second", b"throttled_writes_per_second", "write_units_per_second", b"write_units_per_second", "writes_per_second", b"writes_per_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1145,3 +1153,110 @@ class SetPlannerResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetPlannerResponse: _TypeAlias = SetPlannerResponse  # noqa: Y015
+
+@_typing.final
+class GetHeatRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TABLE_FIELD_NUMBER: _builtins.int
+    BINS_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    table: _builtins.str
+    """Empty: all tables."""
+    bins: _builtins.int
+    """Equal ranges of key hashes that the load is given by: 0 means 32; 256 at most."""
+    limit: _builtins.int
+    """Hottest partitions that are named: 0 means 20; 1,000 at most."""
+    def __init__(
+        self,
+        *,
+        table: _builtins.str = ...,
+        bins: _builtins.int = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bins", b"bins", "limit", b"limit", "table", b"table"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetHeatRequest: _TypeAlias = GetHeatRequest  # noqa: Y015
+
+@_typing.final
+class HotPartition(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TABLE_FIELD_NUMBER: _builtins.int
+    PARTITION_FIELD_NUMBER: _builtins.int
+    LOAD_FIELD_NUMBER: _builtins.int
+    HEAT_FIELD_NUMBER: _builtins.int
+    table: _builtins.str
+    heat: _builtins.float
+    """The share that it uses of what a partition with limits may, of reads or of writes, whichever is
+    more; 0 of one without.
+    """
+    @_builtins.property
+    def partition(self) -> _catalog_pb2.Partition: ...
+    @_builtins.property
+    def load(self) -> Global___PartitionLoad: ...
+    def __init__(
+        self,
+        *,
+        table: _builtins.str = ...,
+        partition: _catalog_pb2.Partition | None = ...,
+        load: Global___PartitionLoad | None = ...,
+        heat: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["load", b"load", "partition", b"partition"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heat", b"heat", "load", b"load", "partition", b"partition", "table", b"table"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HotPartition: _TypeAlias = HotPartition  # noqa: Y015
+
+@_typing.final
+class GetHeatResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BINS_FIELD_NUMBER: _builtins.int
+    HOTTEST_FIELD_NUMBER: _builtins.int
+    READS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    WRITES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    THROTTLED_READS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    THROTTLED_WRITES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    PARTITION_COUNT_FIELD_NUMBER: _builtins.int
+    reads_per_second: _builtins.float
+    writes_per_second: _builtins.float
+    throttled_reads_per_second: _builtins.float
+    throttled_writes_per_second: _builtins.float
+    partition_count: _builtins.int
+    """Partitions with a report."""
+    @_builtins.property
+    def bins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Requests a second, those that were refused too, by range of key hashes from the lowest on. Load
+        is taken to be spread evenly over its partition.
+        """
+
+    @_builtins.property
+    def hottest(self) -> _containers.RepeatedCompositeFieldContainer[Global___HotPartition]:
+        """By requests a second."""
+
+    def __init__(
+        self,
+        *,
+        bins: _abc.Iterable[_builtins.float] | None = ...,
+        hottest: _abc.Iterable[Global___HotPartition] | None = ...,
+        reads_per_second: _builtins.float = ...,
+        writes_per_second: _builtins.float = ...,
+        throttled_reads_per_second: _builtins.float = ...,
+        throttled_writes_per_second: _builtins.float = ...,
+        partition_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bins", b"bins", "hottest", b"hottest", "partition_count", b"partition_count", "reads_per_second", b"reads_per_second", "throttled_reads_per_second", b"throttled_reads_per_second", "throttled_writes_per_second", b"throttled_writes_per_second", "writes_per_second", b"writes_per_second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetHeatResponse: _TypeAlias = GetHeatResponse  # noqa: Y015

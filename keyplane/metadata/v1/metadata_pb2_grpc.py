@@ -114,6 +114,11 @@ class MetadataServiceStub:
                 request_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ListOperationsRequest.SerializeToString,
                 response_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ListOperationsResponse.FromString,
                 _registered_method=True)
+        self.GetHeat = channel.unary_unary(
+                '/keyplane.metadata.v1.MetadataService/GetHeat',
+                request_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.GetHeatRequest.SerializeToString,
+                response_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.GetHeatResponse.FromString,
+                _registered_method=True)
         self.GetPlan = channel.unary_unary(
                 '/keyplane.metadata.v1.MetadataService/GetPlan',
                 request_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.GetPlanRequest.SerializeToString,
@@ -227,6 +232,13 @@ class MetadataServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetHeat(self, request, context):
+        """Where the load is, over the key hashes of all tables or of one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetPlan(self, request, context):
         """What the planner does about hot, large and cold partitions, and why.
         """
@@ -323,6 +335,11 @@ def add_MetadataServiceServicer_to_server(servicer, server):
                     servicer.ListOperations,
                     request_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ListOperationsRequest.FromString,
                     response_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ListOperationsResponse.SerializeToString,
+            ),
+            'GetHeat': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetHeat,
+                    request_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.GetHeatRequest.FromString,
+                    response_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.GetHeatResponse.SerializeToString,
             ),
             'GetPlan': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPlan,
@@ -767,6 +784,33 @@ class MetadataService:
             '/keyplane.metadata.v1.MetadataService/ListOperations',
             keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ListOperationsRequest.SerializeToString,
             keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ListOperationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHeat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyplane.metadata.v1.MetadataService/GetHeat',
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.GetHeatRequest.SerializeToString,
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.GetHeatResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,8 @@ class MetadataServiceStub:
     """Moves every partition off a node."""
     GetOperation: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.GetOperationRequest, _metadata_pb2.GetOperationResponse]
     ListOperations: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.ListOperationsRequest, _metadata_pb2.ListOperationsResponse]
+    GetHeat: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.GetHeatRequest, _metadata_pb2.GetHeatResponse]
+    """Where the load is, over the key hashes of all tables or of one."""
     GetPlan: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.GetPlanRequest, _metadata_pb2.GetPlanResponse]
     """What the planner does about hot, large and cold partitions, and why."""
     SetPlanner: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.SetPlannerRequest, _metadata_pb2.SetPlannerResponse]
@@ -75,6 +77,8 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     """Moves every partition off a node."""
     GetOperation: _aio.UnaryUnaryMultiCallable[_metadata_pb2.GetOperationRequest, _metadata_pb2.GetOperationResponse]  # type: ignore[assignment]
     ListOperations: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ListOperationsRequest, _metadata_pb2.ListOperationsResponse]  # type: ignore[assignment]
+    GetHeat: _aio.UnaryUnaryMultiCallable[_metadata_pb2.GetHeatRequest, _metadata_pb2.GetHeatResponse]  # type: ignore[assignment]
+    """Where the load is, over the key hashes of all tables or of one."""
     GetPlan: _aio.UnaryUnaryMultiCallable[_metadata_pb2.GetPlanRequest, _metadata_pb2.GetPlanResponse]  # type: ignore[assignment]
     """What the planner does about hot, large and cold partitions, and why."""
     SetPlanner: _aio.UnaryUnaryMultiCallable[_metadata_pb2.SetPlannerRequest, _metadata_pb2.SetPlannerResponse]  # type: ignore[assignment]
@@ -194,6 +198,14 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_pb2.ListOperationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.ListOperationsResponse, _abc.Awaitable[_metadata_pb2.ListOperationsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetHeat(
+        self,
+        request: _metadata_pb2.GetHeatRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.GetHeatResponse, _abc.Awaitable[_metadata_pb2.GetHeatResponse]]:
+        """Where the load is, over the key hashes of all tables or of one."""
 
     @_abc_1.abstractmethod
     def GetPlan(

@@ -468,3 +468,60 @@ def test_an_operation_in_the_way_is_waited_for(town: Town) -> None:
     town.done(move)
     town.run(40)
     assert town.planned()[SPLIT] == 1
+
+
+# --- Where the load is -------------------------------------------------------------------------
+
+
+def heat(town: Town, **fields: object) -> pb.GetHeatResponse:
+    return town.ask("GetHeat", pb.GetHeatRequest(**fields), pb.GetHeatResponse)  # type: ignore[arg-type]
+
+
+def test_heat_names_the_hottest_and_spreads_load_over_the_hashes(tmp_path: Path) -> None:
+    """Of one partition all is in the last quarter of its range; of the other nothing is known but
+    the sum.
+    """
+    town = Town(tmp_path, partitions=2)
+    low, high = town.partitions()
+    reported = {
+        low.partition_id: pb.PartitionLoad(
+            partition_id=low.partition_id,
+            reads_per_second=80.0,
+            limited=True,
+            read_units_per_second=2_400.0,
+            throttled_reads_per_second=20.0,
+            sampled=[0, 0, 0, 7],
+        ),
+        high.partition_id: pb.PartitionLoad(partition_id=high.partition_id, writes_per_second=40.0),
+    }
+    town.loads = lambda node: [reported[each] for each in town.fleet.nodes[node].serving]
+    town.run(3)
+    found = heat(town, bins=8)
+    assert list(found.bins) == pytest.approx([0, 0, 0, 100, 10, 10, 10, 10])
+    assert [each.partition.partition_id for each in found.hottest] == [
+        low.partition_id,
+        high.partition_id,
+    ]
+    assert [each.heat for each in found.hottest] == pytest.approx([0.8, 0.0])
+    assert (found.reads_per_second, found.writes_per_second) == (80.0, 40.0)
+    assert found.throttled_reads_per_second == 20.0
+    assert found.partition_count == 2
+    assert len(heat(town, limit=1).hottest) == 1
+    assert heat(town, table="orders").partition_count == 2
+    assert sum(heat(town, bins=256).bins) == pytest.approx(140)
+    assert list(heat(town, bins=1).bins) == pytest.approx([140])
+
+
+def test_heat_of_what_is_not_there_is_refused(town: Town) -> None:
+    for fields, reason in (
+        ({"table": "no-such"}, Reason.TABLE_NOT_FOUND),
+        ({"table": "?"}, Reason.INVALID_ARGUMENT),
+        ({"bins": 257}, Reason.INVALID_ARGUMENT),
+        ({"limit": 1_001}, Reason.INVALID_ARGUMENT),
+    ):
+        assert refused(lambda f=fields: heat(town, **f)).reason is reason
+    (partition,) = town.partitions()
+    load = pb.PartitionLoad(partition_id=partition.partition_id, sampled=[1] * 65)
+    request = pb.HeartbeatRequest(node_id=partition.leader, loads=[load])
+    error = refused(lambda: town.ask("Heartbeat", request, pb.HeartbeatResponse))
+    assert "64 at most" in error.message
