@@ -377,8 +377,7 @@ def _cost_ns() -> Mapping[str, float]:
     table = catalog.Table(table_id=1, name="cost", capacity_mode=catalog.CAPACITY_MODE_PROVISIONED)
     limits = TableLimits(table, lambda _: None)
     limits.writes.grant(1e12, 1e12)
-    partition = PartitionLimits(1, "cost", 0.0)
-    partition.writes.rate = partition.writes.depth = partition.writes.level = 1e12
+    partition = PartitionLimits(1, "cost", 1e12, 1e12, 0.0)
     return {
         "router": _median_ns(lambda: _admit_at_router(limits)),
         "storage": _median_ns(lambda: _admit_at_storage(partition)),

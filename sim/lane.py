@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 _RUSH_S = 0.3
 
 
+# Times as long between two requests where it is quiet.
+_QUIET = 10.0
+
+
 class Lane:
     """Does one request after another."""
 
@@ -54,6 +58,9 @@ class Lane:
         self._number += 1
         number = self._number
         wait_s = 2 * self._load.spec.think_s * pause
+        surge_s = self._load.spec.surge_s
+        if surge_s and self._world.now % (2 * surge_s) > surge_s:
+            wait_s *= _QUIET
         if what < self._load.spec.hot:
             now = self._world.now
             moment = max(math.ceil(now / _RUSH_S), round((now + wait_s) / _RUSH_S))

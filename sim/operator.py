@@ -102,7 +102,11 @@ class Operator:
             partition_key=catalog.KeyAttribute(name="id", type=catalog.SCALAR_TYPE_STRING),
             partitions=spec.partitions,
             durability=spec.durability,
+            capacity_mode=_named(spec.capacity),
         )
+        if spec.units:
+            request.provisioned.read_capacity_units = spec.units
+            request.provisioned.write_capacity_units = spec.units
         if spec.sorted:
             request.sort_key.name = "at"
             request.sort_key.type = catalog.SCALAR_TYPE_NUMBER
@@ -343,6 +347,12 @@ class Operator:
     def _request_id(self) -> str:
         self._requests += 1
         return f"operator-{self._requests}"
+
+
+def _named(mode: catalog.CapacityMode.ValueType) -> catalog.CapacityMode.ValueType:
+    """What everybody has who says nothing is not said."""
+    unlimited = mode == catalog.CAPACITY_MODE_UNLIMITED
+    return catalog.CAPACITY_MODE_UNSPECIFIED if unlimited else mode
 
 
 def _digits(number: float) -> int:

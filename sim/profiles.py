@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sim.topology import TableSpec, Topology
 from sim.workload import WorkloadSpec
@@ -115,6 +115,23 @@ PROFILES: Mapping[str, Profile] = {
         fault_pause_s=1.5,
         action_pause_s=0.3,
         subset=0.7,
+    ),
+    "heat": Profile(
+        "tables with limits that are reached, and a planner that splits, merges and moves by load;"
+        " processes die",
+        replace(_SMALL, tables=(TableSpec("orders"), TableSpec("users")), limited=True),
+        {
+            FaultKind.KILL: 3.0,
+            FaultKind.RESTART: 3.0,
+            FaultKind.CRASH_POINT: 3.0,
+            FaultKind.METADATA_DOWN: 1.0,
+        },
+        actions={"split": 10.0, "merge": 10.0, "move": 5.0},
+        workload=WorkloadSpec(lanes=9, think_s=0.3, surge_s=18.0),
+        fault_pause_s=6.0,
+        action_pause_s=6.0,
+        subset=0.7,
+        faults_s=40.0,
     ),
     "gray": Profile(
         "nothing is down, but links, disks and processes are slow, late or one-way",

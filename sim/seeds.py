@@ -17,6 +17,7 @@ FIXED: Mapping[str, int] = {
     "cache-loss": 10,
     "split-storm": 16,
     "gray": 16,
+    "heat": 20,
 }
 
 # Beyond those: each finds a planted bug that the others miss.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cache.config import PublisherConfig, ReaderConfig
 from granter.config import GranterConfig
 from keyplane.catalog.v1 import catalog_pb2 as catalog
-from metadata.config import MetadataConfig
+from keyplane.model.limits import PARTITION_READ_UNITS, PARTITION_WRITE_UNITS
+from metadata.config import MetadataConfig, PlannerConfig
 from router.config import RouterConfig
 from sim.network import Delay
 from storage.config import MoveConfig, StorageConfig, WriteConfig
@@ -27,6 +28,7 @@ class TableSpec:
     partitions: as created; splits and merges change that. keys: distinct items that clients use.
     power: whether acknowledged writes must survive a loss of power, or only the death of a process.
     sorted: whether items have a sort key besides, so that several share a partition key.
+    units: that a PROVISIONED table may use a second, of each kind.
     """
 
     name: str
@@ -34,6 +36,12 @@ class TableSpec:
     keys: int = 20
     power: bool = False
     sorted: bool = False
+    capacity: catalog.CapacityMode.ValueType = catalog.CAPACITY_MODE_UNLIMITED
+    units: int = 0
+
+    @property
+    def is_limited(self) -> bool:
+        return self.capacity != catalog.CAPACITY_MODE_UNLIMITED
 
     @property
     def durability(self) -> catalog.Durability.ValueType:
@@ -67,6 +75,11 @@ class Topology:
     granter: GranterConfig = field(default_factory=GranterConfig)
     # Seconds between a storage node's reports to MemDS.
     report_s: float = 0.5
+    # Capacity units a second that a partition admits, of tables with limits.
+    read_units: float = PARTITION_READ_UNITS
+    write_units: float = PARTITION_WRITE_UNITS
+    # Whether seeds draw tables with limits, so low that the load of a world reaches them.
+    limited: bool = False
 
     def router_names(self) -> list[str]:
         return [f"router-{number}" for number in range(1, self.routers + 1)]
@@ -97,14 +110,18 @@ def draw_topology(rng: random.Random, base: Topology) -> Topology:
     Bounds are drawn small often enough that queues, budgets and memories overflow in a minute of
     virtual time, which at their defaults takes a real load.
     """
+    if base.limited:
+        base = _draw_limits(rng, base)
     small = rng.random() < 0.3
     tables = tuple(
         TableSpec(
             spec.name,
-            partitions=rng.randint(1, 12),
+            partitions=rng.randint(1, 3 if base.limited else 12),
             keys=rng.randint(6, 30),
             power=rng.random() < 0.5,
             sorted=rng.random() < 0.5,
+            capacity=spec.capacity,
+            units=spec.units,
         )
         for spec in base.tables
     )
@@ -146,6 +163,7 @@ def draw_topology(rng: random.Random, base: Topology) -> Topology:
             node_silence_s=rng.choice([2.0, 5.0]),
             give_up_s=rng.choice([1.0, 10.0]),
             operations_driven_max=rng.choice([1, 4, 32]),
+            planner=base.metadata.planner,
         ),
         publisher=PublisherConfig(
             CLUSTER,
@@ -154,6 +172,44 @@ def draw_topology(rng: random.Random, base: Topology) -> Topology:
             page_slots=rng.choice([2, 256]),
         ),
         report_s=rng.choice([0.5, 1.0, 3.0]),
+        granter=base.granter,
+        read_units=base.read_units,
+        write_units=base.write_units,
+    )
+
+
+def _draw_limits(rng: random.Random, base: Topology) -> Topology:
+    """Partitions that a few clients make hot, a table with little throughput, and a planner in a
+    hurry.
+    """
+    read_units, write_units = rng.choice([6.0, 16.0]), rng.choice([10.0, 14.0])
+    first, *others = base.tables
+    planner = PlannerConfig(
+        read_units=read_units,
+        write_units=write_units,
+        throttled_per_s=0.5,
+        hot_for_s=rng.choice([1.0, 3.0]),
+        settle_s=rng.choice([1.0, 4.0]),
+        cold_s=rng.choice([10.0, 14.0]),
+        declined_s=10.0,
+        unbalanced_for_s=3.0,
+        operations_per_s=rng.choice([0.05, 1.0]),
+        operations_burst=1.0,
+        operations_max=rng.choice([1, 2]),
+    )
+    return replace(
+        base,
+        tables=(
+            replace(first, capacity=catalog.CAPACITY_MODE_ON_DEMAND),
+            *(
+                replace(each, capacity=catalog.CAPACITY_MODE_PROVISIONED, units=rng.choice([5, 10]))
+                for each in others
+            ),
+        ),
+        metadata=replace(base.metadata, planner=planner),
+        granter=replace(base.granter, burst_s=rng.choice([2.0, 4.0])),
+        read_units=read_units,
+        write_units=write_units,
     )
 
 
@@ -167,4 +223,6 @@ def storage_config(topology: Topology, name: str, address: str, metadata: str) -
         report_s=topology.report_s,
         writes=topology.writes,
         moves=topology.moves,
+        read_units=topology.read_units,
+        write_units=topology.write_units,
     )

@@ -19,13 +19,15 @@ class WorkloadSpec:
     """lanes: per client. think_s: mean pause between a lane's requests, in virtual seconds.
 
     mix: relative frequency of each kind of request. timeout_s: of each. hot: the share of requests
-    that are for one and the same item, and made by all lanes at the same moments.
+    that are for one and the same item, and made by all lanes at the same moments. surge_s: length
+    of the times in which it is so busy, and of those between them in which it hardly is; 0: always.
     """
 
     lanes: int = 3
     think_s: float = 0.37
     timeout_s: float = 5.0
     hot: float = 0.0
+    surge_s: float = 0.0
     mix: Mapping[str, float] = field(
         default_factory=lambda: {
             "put": 30.0,

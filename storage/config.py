@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from keyplane.model.limits import PARTITION_READ_UNITS, PARTITION_WRITE_UNITS
+
 
 @dataclass(frozen=True, slots=True)
 class WriteConfig:
@@ -86,6 +88,9 @@ class StorageConfig:
     dropped_tables_max: int = 1_000
     # Entries looked at per turn by background scans (counting, split suggestions), about 2 ms.
     scan_turn_entries: int = 2_000
+    # Capacity units a second that a partition admits, of tables with limits.
+    read_units: float = PARTITION_READ_UNITS
+    write_units: float = PARTITION_WRITE_UNITS
     # A split suggestion by item count gives up past so many items and halves the range instead.
     suggest_items_max: int = 200_000
     writes: WriteConfig = field(default_factory=WriteConfig)

@@ -9,7 +9,6 @@ from typing import Final
 from keyplane.model.bucket import Bucket
 from keyplane.model.capacity import read_units, write_units
 from keyplane.model.errors import KeyplaneError
-from keyplane.model.limits import PARTITION_READ_UNITS, PARTITION_WRITE_UNITS
 from keyplane.model.throttling import Limit, throttled
 from storage.heat import smoothed
 
@@ -35,11 +34,14 @@ class PartitionLimits:
         "writes",
     )
 
-    def __init__(self, partition_id: int, table: str, now: float) -> None:
+    def __init__(
+        self, partition_id: int, table: str, read_units: float, write_units: float, now: float
+    ) -> None:
+        """read_units, write_units: that it admits, a second."""
         self._partition_id = partition_id
         self._table = table
-        self.reads = Bucket(PARTITION_READ_UNITS, PARTITION_READ_UNITS * WINDOW_S, now)
-        self.writes = Bucket(PARTITION_WRITE_UNITS, PARTITION_WRITE_UNITS * WINDOW_S, now)
+        self.reads = Bucket(read_units, read_units * WINDOW_S, now)
+        self.writes = Bucket(write_units, write_units * WINDOW_S, now)
         # Since the last beat.
         self._read_units = 0.0
         self._write_units = 0.0

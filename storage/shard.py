@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from mypy_extensions import mypyc_attr
 
 from keyplane.catalog.v1 import catalog_pb2 as catalog
+from keyplane.model.limits import PARTITION_READ_UNITS, PARTITION_WRITE_UNITS
 from keyplane.model.partition import Partition
 from storage.gate import Gate
 from storage.heat import Heat
@@ -57,6 +58,7 @@ class Shard:
     synced: a write must survive power loss before it is acknowledged.
     unsettled: its progress is in the node's log, not under its own key.
     opened_at: by this process's clock. limits: on what it admits; None if there are none.
+    read_units, write_units: what it admits a second, if there are.
     partition_id, epoch, table_id, start, end, inner_start, inner_end: of the partition, at hand for
         every request. What all need comes first: it shares a line or two of processor cache.
     """
@@ -77,6 +79,8 @@ class Shard:
     counted: bool = True
     remembers_since: float = float("-inf")
     opened_at: float = 0.0
+    read_units: float = PARTITION_READ_UNITS
+    write_units: float = PARTITION_WRITE_UNITS
     moving: bool = False
     tail: Tail | None = None
     handed_over: bool = False
@@ -100,7 +104,8 @@ class Shard:
         if table.capacity_mode in _UNLIMITED:
             self.limits = None
         elif self.limits is None:
-            self.limits = PartitionLimits(self.partition_id, table.name, now)
+            units = self.read_units, self.write_units
+            self.limits = PartitionLimits(self.partition_id, table.name, *units, now)
 
     def replace(self, parents: Sequence[Shard]) -> None:
         """Goes on where the partitions of a split or merge ended, with the part of their load that

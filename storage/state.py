@@ -92,6 +92,8 @@ class NodeState:
             progress.counted,
             remembers_since=self.tokens.time(holding.remembers_since),
             opened_at=self.clock.now(),
+            read_units=self.config.read_units,
+            write_units=self.config.write_units,
         )
         if holding.state is State.HANDOVER:
             shard.gate = self.closed_gate()

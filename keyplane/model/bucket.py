@@ -29,11 +29,14 @@ class Bucket:
 
     def fill(self, now: float) -> None:
         """Adds what has come in until then."""
-        elapsed_s = now - self._at
-        if elapsed_s > 0.0:
+        if now > self._at:
+            self.level = self.level_at(now)
             self._at = now
-            level = self.level + elapsed_s * self.rate
-            self.level = level if level < self.depth else self.depth
+
+    def level_at(self, now: float) -> float:
+        """What there will be at a time that is not past."""
+        level = self.level + (now - self._at) * self.rate
+        return level if level < self.depth else self.depth
 
     def take(self, units: float) -> None:
         self.level -= units

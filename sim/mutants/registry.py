@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from sim.mutants.admission import ADMISSION
 from sim.mutants.cache import CACHE
 from sim.mutants.kills import KILLED_BY
 from sim.mutants.metadata import METADATA
@@ -15,5 +16,5 @@ from sim.mutants.storage import STORAGE
 
 MUTANTS: Mapping[str, Mutant] = {
     mutant.name: replace(mutant, killed_by=KILLED_BY.get(mutant.name))
-    for mutant in (*STORAGE, *MOVES, *ROUTER, *CACHE, *METADATA)
+    for mutant in (*STORAGE, *MOVES, *ROUTER, *CACHE, *METADATA, *ADMISSION)
 }

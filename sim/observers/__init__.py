@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sim.observers.admission import Admission
 from sim.observers.authority import Authority
 from sim.observers.base import Observer
 from sim.observers.bounds import Bounds
@@ -18,6 +19,7 @@ from sim.observers.no_backdoor import NoBackdoor
 from sim.observers.once import Once
 from sim.observers.one_owner import OneOwner
 from sim.observers.operations import Operations
+from sim.observers.planning import Planning
 from sim.observers.truth import Truth
 from sim.observers.whole_maps import WholeMaps
 from sim.world import World
@@ -36,4 +38,6 @@ ALL: tuple[Callable[[World], Observer], ...] = (
     Operations,
     Bounds,
     WholeMaps,
+    Admission,
+    Planning,
 )
