@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyplane.catalog.v1 import catalog_pb2 as pb
 from keyplane.metadata.v1.metadata_pb2 import CreateTableRequest, UpdateTableRequest
+from keyplane.model.limits import WARM_READ_UNITS, WARM_WRITE_UNITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +42,57 @@ class Throughput:
 
 
 @dataclass(frozen=True, slots=True)
+class OnDemand:
+    """What is set of a table for when it is on-demand, in capacity units a second.
+
+    max_read_units, max_write_units: 0 for none. warm_read_units, warm_write_units: what it may use
+    at once, which only rises; 0 for what a new table has.
+    """
+
+    max_read_units: int = 0
+    max_write_units: int = 0
+    warm_read_units: int = 0
+    warm_write_units: int = 0
+
+    def updated(self, asked: pb.OnDemandThroughput) -> OnDemand:
+        """With what a request says of it; the rest as it is."""
+        named = {field.name: value for field, value in asked.ListFields()}
+        # A field that is set to 0 is listed, too: it has presence.
+        return replace(self, **named)
+
+    def warmed(self, provisioned: Throughput | None) -> OnDemand:
+        """At least as warm as what was provisioned: DynamoDB raises warm throughput with that, and
+        a table that is switched goes on with as much as it had. "Understanding DynamoDB warm
+        throughput in different scenarios", https://docs.aws.amazon.com/amazondynamodb/latest/
+        developerguide/warm-throughput-scenarios.html
+        """
+        if provisioned is None:
+            return self
+        reads, writes = self.warm_read_units, self.warm_write_units
+        if provisioned.read_units > WARM_READ_UNITS:
+            reads = max(reads, provisioned.read_units)
+        if provisioned.write_units > WARM_WRITE_UNITS:
+            writes = max(writes, provisioned.write_units)
+        return replace(self, warm_read_units=reads, warm_write_units=writes)
+
+    def to_proto(self) -> pb.OnDemandThroughput:
+        """Without what is not set."""
+        return pb.OnDemandThroughput(
+            max_read_units=self.max_read_units or None,
+            max_write_units=self.max_write_units or None,
+            warm_read_units=self.warm_read_units or None,
+            warm_write_units=self.warm_write_units or None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class TableRecord:
     """One table, or the tombstone of one.
 
     map_version rises with every change that routers must hear of, and goes on where a deleted
     table of the same name stopped: a router never accepts a lower version under one name.
-    provisioned: of capacity mode PROVISIONED. created_at: seconds since 1970.
+    provisioned: of capacity mode PROVISIONED. on_demand: of ON_DEMAND, kept while it has another.
+    created_at: seconds since 1970.
     """
 
     table_id: int
@@ -60,6 +106,7 @@ class TableRecord:
     state: pb.TableState.ValueType
     map_version: int
     created_at: float
+    on_demand: OnDemand = OnDemand()
 
     @property
     def active(self) -> bool:
@@ -84,6 +131,9 @@ class TableRecord:
             table.sort_key.CopyFrom(self.sort_key.to_proto())
         if self.provisioned is not None:
             table.provisioned.CopyFrom(self.provisioned.to_proto())
+        is_on_demand = self.capacity_mode == pb.CAPACITY_MODE_ON_DEMAND
+        if is_on_demand and self.on_demand != OnDemand():
+            table.on_demand.CopyFrom(self.on_demand.to_proto())
         return table
 
 

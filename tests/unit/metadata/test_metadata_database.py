@@ -17,6 +17,7 @@ from metadata import migrate
 from metadata.catalog import Catalog
 from metadata.change import Change, Counters
 from metadata.database import Database, parse_url
+from metadata.records import OnDemand
 from metadata.rows import table_from_row
 from metadata.schema import Base, TableRow
 
@@ -135,6 +136,7 @@ def test_tables_of_the_first_schema_are_unlimited(tmp_path: Path) -> None:
     assert (table.name, table.durability, table.map_version) == ("old", 2, 7)
     assert table.capacity_mode == catalog.CAPACITY_MODE_UNLIMITED
     assert table.provisioned is None
+    assert table.on_demand == OnDemand()
 
 
 def test_migrating_again_changes_nothing(tmp_path: Path) -> None:

@@ -144,6 +144,57 @@ def test_a_table_has_provisioned_throughput_for_as_long_as_that_is_its_mode(worl
     world.check()
 
 
+ON_DEMAND = catalog.CAPACITY_MODE_ON_DEMAND
+
+
+def on_demand(**units: int) -> catalog.OnDemandThroughput:
+    return catalog.OnDemandThroughput(**units)
+
+
+def test_settings_of_an_on_demand_table_change_one_by_one(world: World) -> None:
+    """0 takes a maximum away; nodes, map and database agree."""
+    world.done(world.update(capacity_mode=ON_DEMAND))
+    assert not world.core.catalog.maps[1].table.HasField("on_demand")
+    world.done(world.update(on_demand=on_demand(max_read_units=500, max_write_units=7)))
+    world.done(world.update(on_demand=on_demand(max_read_units=0, warm_read_units=20_000)))
+    world.done(world.update(durability=catalog.DURABILITY_POWER))
+    for table in (
+        *(peer.tables[1] for peer in world.fleet.nodes.values()),
+        world.core.catalog.maps[1].table,
+    ):
+        assert table.on_demand == on_demand(max_write_units=7, warm_read_units=20_000)
+    world.check()
+
+
+def test_warm_throughput_only_rises_and_stays_below_the_maximum(world: World) -> None:
+    world.done(world.update(capacity_mode=ON_DEMAND, on_demand=on_demand(warm_read_units=20_000)))
+    for wanted, says in (
+        ({"warm_read_units": 19_999}, "only rises"),
+        ({"warm_write_units": 9_000, "max_write_units": 8_000}, "of no use"),
+    ):
+        with pytest.raises(KeyplaneError, match=says):
+            world.update(on_demand=on_demand(**wanted))
+    # To let less in than it is warm for is what a maximum is for.
+    world.done(world.update(on_demand=on_demand(max_read_units=100)))
+    with pytest.raises(KeyplaneError, match="whose maximum is 100"):
+        world.update(on_demand=on_demand(warm_read_units=30_000))
+    world.done(world.update(on_demand=on_demand(max_read_units=0, warm_read_units=30_000)))
+    assert world.core.catalog.maps[1].table.on_demand == on_demand(warm_read_units=30_000)
+
+
+def test_a_table_that_was_provisioned_is_as_warm_as_that(world: World) -> None:
+    """Even if it was less of late; and as warm as a new table if it was less than that."""
+    provisioned = catalog.CAPACITY_MODE_PROVISIONED
+    much = catalog.ProvisionedThroughput(read_capacity_units=500, write_capacity_units=30_000)
+    little = catalog.ProvisionedThroughput(read_capacity_units=500, write_capacity_units=1)
+    world.done(world.update(capacity_mode=provisioned, provisioned=much))
+    world.done(world.update(provisioned=little))
+    assert not world.core.catalog.maps[1].table.HasField("on_demand")
+    world.done(world.update(capacity_mode=ON_DEMAND))
+    assert world.core.catalog.maps[1].table.on_demand == on_demand(warm_write_units=30_000)
+    world.check()
+
+
 def test_deleting_a_table_leaves_a_tombstone(world: World) -> None:
     """No node serves it, its root says DELETED at a higher version, and its name is free again."""
     world.done(world.delete())
