@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keyplane.catalog.v1 import catalog_pb2 as pb
+from metadata.capacity_changes import CapacityChanges
 from metadata.records import OnDemand, Throughput
 
 
@@ -53,6 +54,7 @@ class UpdatePlan:
     capacity_mode: pb.CapacityMode.ValueType = pb.CAPACITY_MODE_UNSPECIFIED
     provisioned: Throughput | None = None
     on_demand: OnDemand | None = None
+    changes: CapacityChanges | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,8 @@ def plan_from_json(kind: Kind, fields: Mapping[str, Any]) -> Plan:
             values["provisioned"] = Throughput(**values["provisioned"])
         if values.get("on_demand") is not None:
             values["on_demand"] = OnDemand(**values["on_demand"])
+        if values.get("changes") is not None:
+            values["changes"] = CapacityChanges.from_json(values["changes"])
     elif kind is Kind.MERGE:
         values["stage"] = MergeStage(values["stage"])
     return _TYPES[kind](**values)

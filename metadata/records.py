@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from keyplane.catalog.v1 import catalog_pb2 as pb
 from keyplane.metadata.v1.metadata_pb2 import CreateTableRequest, UpdateTableRequest
 from keyplane.model.limits import WARM_READ_UNITS, WARM_WRITE_UNITS
+from metadata.capacity_changes import CapacityChanges
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class TableRecord:
     map_version rises with every change that routers must hear of, and goes on where a deleted
     table of the same name stopped: a router never accepts a lower version under one name.
     provisioned: of capacity mode PROVISIONED. on_demand: of ON_DEMAND, kept while it has another.
-    created_at: seconds since 1970.
+    changes: of its capacity, that limit further ones. created_at: seconds since 1970.
     """
 
     table_id: int
@@ -107,6 +108,7 @@ class TableRecord:
     map_version: int
     created_at: float
     on_demand: OnDemand = OnDemand()
+    changes: CapacityChanges = field(default_factory=CapacityChanges)
 
     @property
     def active(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from keyplane.model.partition import Partition
+from metadata.capacity_changes import CapacityChanges
 from metadata.operations import Operation, State
 from metadata.plans import Kind, plan_from_json, plan_to_json
 from metadata.records import KeyAttribute, NodeRecord, OnDemand, TableRecord, Throughput
@@ -27,6 +28,7 @@ def table_to_row(table: TableRecord) -> TableRow:
         max_write_units=on_demand.max_write_units,
         warm_read_units=on_demand.warm_read_units,
         warm_write_units=on_demand.warm_write_units,
+        capacity_changes=table.changes.to_json(),
         state=table.state,
         map_version=table.map_version,
         created_at=table.created_at,
@@ -55,6 +57,7 @@ def table_from_row(row: TableRow) -> TableRecord:
         on_demand=OnDemand(
             row.max_read_units, row.max_write_units, row.warm_read_units, row.warm_write_units
         ),
+        changes=CapacityChanges.from_json(row.capacity_changes),
     )
 
 

@@ -83,6 +83,8 @@ class TableRow(Base):
     max_write_units: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     warm_read_units: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     warm_write_units: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    # As `CapacityChanges.to_json`.
+    capacity_changes: Mapped[dict[str, Any]] = mapped_column(JSON, server_default=text("'{}'"))
     state: Mapped[int] = mapped_column(Integer)
     map_version: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[float] = mapped_column(Float(53))

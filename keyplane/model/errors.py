@@ -115,6 +115,7 @@ class Reason(enum.Enum):
         Code.RESOURCE_EXHAUSTED, True, True, 400, "ProvisionedThroughputExceededException"
     )
     OVERLOADED = _Row(Code.RESOURCE_EXHAUSTED, True, True, 503, "ServiceUnavailable")
+    LIMIT_EXCEEDED = _Row(Code.RESOURCE_EXHAUSTED, True, True, 400, "LimitExceededException")
     RETRY_BUDGET_SPENT = _Row(Code.UNAVAILABLE, True, True, *_UNAVAILABLE)
     MEMDS_UNAVAILABLE = _Row(Code.UNAVAILABLE, True, True, *_UNAVAILABLE)
     SHUTTING_DOWN = _Row(Code.UNAVAILABLE, True, True, *_UNAVAILABLE)

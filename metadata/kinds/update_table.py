@@ -12,6 +12,7 @@ from keyplane.catalog.v1 import catalog_pb2 as catalog_pb
 from keyplane.metadata.v1 import metadata_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.storage.v1 import storage_pb2 as storage
+from metadata.capacity_changes import CapacityChanges
 from metadata.catalog import Catalog
 from metadata.change import Change
 from metadata.kinds.begin import counted, new_operation, once, require_table_free
@@ -46,17 +47,37 @@ def begin(world: World, catalog: Catalog, request: pb.UpdateTableRequest) -> Dec
                 )
             on_demand = table.on_demand.updated(request.on_demand)
             _check_warm(table, on_demand, request.on_demand)
+        changes = _changes(world, table, mode, provisioned)
         operation = new_operation(
             world,
             catalog,
             Kind.UPDATE_TABLE,
-            UpdatePlan(request.durability, request.capacity_mode, provisioned, on_demand),
+            UpdatePlan(request.durability, request.capacity_mode, provisioned, on_demand, changes),
             arguments=f"update table {table.name}",
             table=table,
         )
         return Change(counted(catalog.counters), operations=(operation,))
 
     return once(world, catalog, "", "", update)
+
+
+def _changes(
+    world: World,
+    table: TableRecord,
+    mode: catalog_pb.CapacityMode.ValueType,
+    provisioned: Throughput | None,
+) -> CapacityChanges | None:
+    """Those of the table with this one, if it counts. Raises KeyplaneError(LIMIT_EXCEEDED)."""
+    before = table.provisioned
+    if before is None:
+        return None
+    if mode == catalog_pb.CAPACITY_MODE_ON_DEMAND:
+        return table.changes.switched(table.name, world.now)
+    if provisioned is not None and (
+        provisioned.read_units < before.read_units or provisioned.write_units < before.write_units
+    ):
+        return table.changes.decreased(table.name, world.now)
+    return None
 
 
 def _check_warm(table: TableRecord, after: OnDemand, asked: catalog_pb.OnDemandThroughput) -> None:
@@ -106,6 +127,7 @@ def _commit(world: World, operation: Operation, on_outcome: OnOutcome) -> None:
             capacity_mode=mode,
             provisioned=(plan.provisioned or table.provisioned) if is_provisioned else None,
             on_demand=warmed.warmed(plan.provisioned),
+            changes=plan.changes or table.changes,
             map_version=table.map_version + 1,
         )
         return Change(

@@ -1,4 +1,4 @@
-"""Maximum and warm throughput of on-demand tables; until now none was set."""
+"""Maximum and warm throughput of on-demand tables, and when capacity was changed."""
 
 from __future__ import annotations
 
@@ -17,3 +17,7 @@ def upgrade() -> None:
     for name in _COLUMNS:
         column = sa.Column(name, sa.Integer(), nullable=False, server_default=sa.text("0"))
         op.add_column("tables", column)
+    changes = sa.Column(
+        "capacity_changes", sa.JSON(), nullable=False, server_default=sa.text("'{}'")
+    )
+    op.add_column("tables", changes)

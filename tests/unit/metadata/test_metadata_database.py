@@ -14,6 +14,7 @@ from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.metadata.v1 import metadata_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
 from metadata import migrate
+from metadata.capacity_changes import CapacityChanges
 from metadata.catalog import Catalog
 from metadata.change import Change, Counters
 from metadata.database import Database, parse_url
@@ -137,6 +138,7 @@ def test_tables_of_the_first_schema_are_unlimited(tmp_path: Path) -> None:
     assert table.capacity_mode == catalog.CAPACITY_MODE_UNLIMITED
     assert table.provisioned is None
     assert table.on_demand == OnDemand()
+    assert table.changes == CapacityChanges()
 
 
 def test_migrating_again_changes_nothing(tmp_path: Path) -> None:

@@ -195,6 +195,47 @@ def test_a_table_that_was_provisioned_is_as_warm_as_that(world: World) -> None:
     world.check()
 
 
+def test_a_table_is_switched_to_on_demand_four_times_a_day_and_back_at_any_time(
+    world: World,
+) -> None:
+    """The fifth says when, is possible then, and not before, whoever runs the Metadata Store."""
+    provisioned = catalog.CAPACITY_MODE_PROVISIONED
+    units = catalog.ProvisionedThroughput(read_capacity_units=5, write_capacity_units=5)
+    for _ in range(4):
+        world.done(world.update(capacity_mode=provisioned, provisioned=units))
+        world.done(world.update(capacity_mode=ON_DEMAND))
+        world.clock.run_for(60)
+    world.done(world.update(capacity_mode=provisioned, provisioned=units))
+    world.restart()
+    error = refused(lambda: world.update(capacity_mode=ON_DEMAND))
+    assert error.reason is Reason.LIMIT_EXCEEDED
+    assert "4 times within 24 hours" in error.message
+    assert error.metadata["possible_at"] in error.message
+    assert error.retry_after_s == pytest.approx(24 * 3600 - 4 * 60, abs=10)
+    world.check()
+
+
+def test_provisioned_units_are_decreased_a_few_times_a_day_and_raised_at_any_time(
+    world: World,
+) -> None:
+    def set_units(reads: int, writes: int) -> None:
+        units = catalog.ProvisionedThroughput(
+            read_capacity_units=reads, write_capacity_units=writes
+        )
+        world.done(world.update(capacity_mode=catalog.CAPACITY_MODE_PROVISIONED, provisioned=units))
+
+    set_units(100, 100)
+    for reads in (90, 80, 70, 60):
+        set_units(reads, 200)
+    error = refused(lambda: set_units(50, 300))
+    assert error.reason is Reason.LIMIT_EXCEEDED
+    assert "decreased 4 times today" in error.message
+    assert error.retry_after_s is not None
+    assert error.retry_after_s <= 3600
+    set_units(60, 300)
+    world.check()
+
+
 def test_deleting_a_table_leaves_a_tombstone(world: World) -> None:
     """No node serves it, its root says DELETED at a higher version, and its name is free again."""
     world.done(world.delete())
