@@ -8,6 +8,7 @@ process, on the same compiled code.
 
 from __future__ import annotations
 
+import enum
 import json
 import sys
 import time
@@ -33,6 +34,7 @@ from keyplane.cluster import Cluster, ClusterConfig, Kind
 from keyplane.metadata.v1 import metadata_pb2 as metadata
 from keyplane.model.capacity import read_units
 from keyplane.model.errors import Reason
+from keyplane.model.limits import WARM_WRITE_UNITS
 from router.admission import TableLimits
 from storage.limits import PARTITION_READ_UNITS, PARTITION_WRITE_UNITS, PartitionLimits
 
@@ -43,6 +45,12 @@ READ_UNITS = read_units(0, consistent=False)
 # Of the provisioned table, and what is offered it: as the question is usually put.
 TABLE_UNITS = 100
 OFFERED = 150.0
+
+# Of the on-demand tables: writes a second that are the peak of one, twice of which is more than a
+# new one may do, and what a new one is offered. Partitions enough that none of them is the limit.
+PEAK = 3_000.0
+NEW_OFFERED = 2.5 * WARM_WRITE_UNITS
+PARTITIONS = 24
 
 THROTTLED = Reason.THROTTLED.name
 
@@ -78,6 +86,15 @@ class Slice:
     throttled: float
 
 
+class Only(enum.StrEnum):
+    """Scenarios that are run together."""
+
+    INDEPENDENCE = "independence"
+    OVERLOAD = "overload"
+    BURST = "burst"
+    DOUBLING = "doubling"
+
+
 @dataclass(slots=True)
 class Outcome:
     """What the scenarios found, and their course by scenario."""
@@ -96,6 +113,13 @@ def run(
     ] = 30.0,
     seconds: Annotated[float, typer.Option(min=1, help="Of each steady measurement.")] = 20.0,
     outage_s: Annotated[float, typer.Option(min=1, help="For which the granter is dead.")] = 60.0,
+    doubling_s: Annotated[
+        float,
+        typer.Option(min=5, help="Seconds in which an on-demand table may not more than double."),
+    ] = 12.0,
+    only: Annotated[
+        list[Only] | None, typer.Option(help="Scenarios to run.", show_default="all")
+    ] = None,
     plots: Annotated[Path | None, typer.Option(help="Directory to draw pictures into.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="End with one JSON object on stdout.")
@@ -103,17 +127,25 @@ def run(
 ) -> None:
     """What is let in and what is throttled, against what the rules say.
 
-    Takes three times `--burst-s`, `--outage-s`, and some ten times `--seconds`.
+    Takes three times `--burst-s`, `--outage-s`, three times `--doubling-s`, and some ten times
+    `--seconds`.
     """
+    chosen = only or list(Only)
     outcome = Outcome()
     cost_ns = _cost_ns()
     config = ClusterConfig(memds=1, routers=2, storage=1, ephemeral=True)
     with cluster_of(config) as cluster:
-        bench = _Bench(cluster, burst_s, seconds, outage_s, outcome, _say)
+        bench = _Bench(cluster, burst_s, seconds, outage_s, doubling_s, outcome, _say)
         bench.start_granter()
-        bench.independence()
-        bench.overload()
-        bench.burst_and_outage()
+        scenarios = {
+            Only.INDEPENDENCE: bench.independence,
+            Only.OVERLOAD: bench.overload,
+            Only.BURST: bench.burst_and_outage,
+            Only.DOUBLING: bench.doubling,
+        }
+        for each, scenario in scenarios.items():
+            if each in chosen:
+                scenario()
     _show(outcome, cost_ns)
     if plots is not None:
         for name, slices in outcome.slices.items():
@@ -136,6 +168,7 @@ class _Bench:
         burst_s: float,
         seconds: float,
         outage_s: float,
+        doubling_s: float,
         outcome: Outcome,
         say: Say,
     ) -> None:
@@ -143,13 +176,18 @@ class _Bench:
         self._burst_s = burst_s
         self._seconds = seconds
         self._outage_s = outage_s
+        self._doubling_s = doubling_s
         self._outcome = outcome
         self._say = say
         self._granter_at = 0.0
 
     def start_granter(self) -> None:
-        """A new one, in which tables save up for as long as this run is to take."""
-        self._cluster.restart("granter", {"KEYPLANE_BURST_S": str(self._burst_s)})
+        """A new one, in which tables save up, and may double, in the time this run is to take."""
+        environment = {
+            "KEYPLANE_BURST_S": str(self._burst_s),
+            "KEYPLANE_DOUBLING_S": str(self._doubling_s),
+        }
+        self._cluster.restart("granter", environment)
         self._granter_at = time.monotonic()
 
     def independence(self) -> None:
@@ -229,23 +267,55 @@ class _Bench:
         slices = self._course("granter-back", generator, self._seconds)
         self._found("granter back: rate", "requests/s", _rate(slices), TABLE_UNITS)
 
+    def doubling(self) -> None:
+        """An on-demand table takes twice its peak and no more; a new one what it starts with."""
+        on_demand = catalog.CAPACITY_MODE_ON_DEMAND
+        slices = self._outcome.slices["doubling"] = []
+        with (
+            self._loaded("doubling", on_demand, PARTITIONS) as generator,
+            self._loaded("doubling-new", on_demand, PARTITIONS) as new,
+        ):
+            self._say(f"doubling: up to {PEAK:,.0f} writes/s, which are to be the peak")
+            began = time.monotonic()
+            for share, seconds in ((1 / 3, 2.0), (2 / 3, 2.0), (1.0, 5.0)):
+                slices += self._slices(generator, share * PEAK, seconds, began)
+            # Past the window of the last of it, and what routers have yet to give account of.
+            until = time.monotonic() + self._doubling_s + 5.0
+            self._say(f"doubling: {NEW_OFFERED:,.0f} writes/s on a new table meanwhile")
+            self._slices(new, NEW_OFFERED, 2.0, began)
+            fresh = self._slices(new, NEW_OFFERED, self._doubling_s / 3, began)
+            self._found("doubling: new table", "requests/s", _rate(fresh), WARM_WRITE_UNITS)
+            time.sleep(max(0.0, until - time.monotonic()))
+            # What follows is over before it is a previous peak itself.
+            self._say(f"doubling: {2 * PEAK:,.0f} writes/s, then {3 * PEAK:,.0f}")
+            twice = self._slices(generator, 2 * PEAK, self._doubling_s / 3, began)
+            self._found("doubling: twice the peak, let in", "of those sent", _share(twice), 1.0)
+            over = self._slices(generator, 3 * PEAK, 2.0, began)
+            thrice = self._slices(generator, 3 * PEAK, self._doubling_s / 3, began)
+            self._found("doubling: three times the peak", "requests/s", _rate(thrice), 2 * PEAK)
+            slices += [*twice, *over, *thrice]
+
     # --- what they are made of ------------------------------------------------------------------
 
     @contextmanager
-    def _loaded(self, table: str, mode: catalog.CapacityMode.ValueType) -> Iterator[Generator]:
+    def _loaded(
+        self, table: str, mode: catalog.CapacityMode.ValueType, partitions: int = 1
+    ) -> Iterator[Generator]:
         """A load generator for a new table that holds its items and has the mode from then on."""
         address = self._cluster.addresses(Kind.METADATA)[0]
         key = catalog.KeyAttribute(name="id", type=catalog.SCALAR_TYPE_STRING)
         with AdminClient(address) as admin:
-            admin.run(metadata.CreateTableRequest(table=table, partition_key=key, partitions=1))
+            request = metadata.CreateTableRequest(table=table, partition_key=key)
+            request.partitions = partitions
+            admin.run(request)
             router = self._cluster.addresses(Kind.ROUTER)[0]
             with Generator(Target("keyplane", router, table, ITEMS, precise=True)) as generator:
                 generator.fill(lambda written: None)
-                request = metadata.UpdateTableRequest(table=table, capacity_mode=mode)
+                update = metadata.UpdateTableRequest(table=table, capacity_mode=mode)
                 if mode == catalog.CAPACITY_MODE_PROVISIONED:
-                    request.provisioned.read_capacity_units = TABLE_UNITS
-                    request.provisioned.write_capacity_units = TABLE_UNITS
-                admin.run(request)
+                    update.provisioned.read_capacity_units = TABLE_UNITS
+                    update.provisioned.write_capacity_units = TABLE_UNITS
+                admin.run(update)
                 yield generator
 
     def _paced(self, per_second: float, write_share: float) -> Paced:
@@ -258,13 +328,20 @@ class _Bench:
 
     def _course(self, name: str, generator: Generator, seconds: float) -> list[Slice]:
         """Writes at OFFERED, second by second."""
-        slices: list[Slice] = []
-        began = time.monotonic()
-        while (at_s := time.monotonic() - began) < seconds:
-            sample = self._checked(generator.run(Paced(OFFERED, 1.0, 1.0, 0.0)))
-            throttled = sample.failures.get(THROTTLED, 0) / sample.seconds
-            slices.append(Slice(at_s, sample.seconds, sample.per_second, throttled))
+        slices = self._slices(generator, OFFERED, seconds, time.monotonic())
         self._outcome.slices[name] = slices
+        return slices
+
+    def _slices(
+        self, generator: Generator, per_second: float, seconds: float, began: float
+    ) -> list[Slice]:
+        """Writes at that rate, second by second; began: when the scenario did."""
+        slices: list[Slice] = []
+        until = time.monotonic() + seconds
+        while (now := time.monotonic()) < until:
+            sample = self._checked(generator.run(Paced(per_second, 1.0, 1.0, 0.0)))
+            throttled = sample.failures.get(THROTTLED, 0) / sample.seconds
+            slices.append(Slice(now - began, sample.seconds, sample.per_second, throttled))
         return slices
 
     def _checked(self, sample: Sample) -> Sample:
@@ -347,6 +424,8 @@ def _show(outcome: Outcome, cost_ns: Mapping[str, float]) -> None:
     console.print(table)
     costs = ", ".join(f"{ns:,.0f} ns in the {name}" for name, ns in cost_ns.items())
     console.print(f"admission of one request: {costs}")
+    if not outcome.overload_times:
+        return
     console.print(
         f"goodput at {outcome.overload_times:.1f} times the load:"
         f" {outcome.goodput_ratio:.3f} of that at once"
@@ -354,7 +433,7 @@ def _show(outcome: Outcome, cost_ns: Mapping[str, float]) -> None:
 
 
 def _facts(outcome: Outcome, cost_ns: Mapping[str, float]) -> dict[str, Any]:
-    """noisy_tenant_p99_ratio: there are no tenants yet."""
+    """noisy_tenant_p99_ratio: there are no tenants yet. Null is what was not run."""
     return {
         "scenarios": [
             {
@@ -367,8 +446,8 @@ def _facts(outcome: Outcome, cost_ns: Mapping[str, float]) -> dict[str, Any]:
             for each in outcome.scenarios
         ],
         "noisy_tenant_p99_ratio": None,
-        "overload_goodput_ratio": outcome.goodput_ratio,
-        "overload_times": outcome.overload_times,
+        "overload_goodput_ratio": outcome.goodput_ratio or None,
+        "overload_times": outcome.overload_times or None,
         "admission_ns_per_request": sum(cost_ns.values()),
         "admission_ns_by_process": dict(cost_ns),
     }

@@ -82,8 +82,12 @@ class Budget:
         share = wanted / (wanted + sum(holding.wanted for holding in holdings.values()))
         # One that has only begun to want may soon want its part of all that comes in.
         part = bucket.rate / (len(holdings) + 1)
+        left = bucket.level - self.granted
+        if self.growth is not None:
+            # It has saved up a second's worth and no more: some stays for whoever asks next.
+            part, left = part / 2, left / 2
         enough = max(config.headroom * wanted, part) * config.refill_s
-        granted = max(0.0, min(enough, bucket.level - self.granted, bucket.level * share))
+        granted = max(0.0, min(enough, left, bucket.level * share))
         holdings[router] = _Holding(granted, wanted, now, now + config.valid_s)
         return granted
 

@@ -23,7 +23,7 @@ from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.granter.v1 import granter_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.limits import TABLE_UNITS_MAX
-from keyplane.model.throttling import Limit, throttled
+from keyplane.model.throttling import Limit, Refusals
 from router.config import RouterConfig
 from wire.metrics import Metrics
 from wire.ports import Clock, Reply, Rng, Transport
@@ -34,7 +34,7 @@ REFILL: Final = "/keyplane.granter.v1.GranterService/Refill"
 _GRANTED: Final = (catalog.CAPACITY_MODE_PROVISIONED, catalog.CAPACITY_MODE_ON_DEMAND)
 
 # Part of a grant below which the next is asked for without waiting for its time.
-_LOW: Final = 0.25
+_LOW: Final = 0.4
 
 # For callers that are refused: the time in which a table that is short is granted more.
 RETRY_AFTER_S: Final = 0.1
@@ -50,10 +50,21 @@ class Allowance:
     until: when the grant ends. used: since the granter was asked last, as are `admitted` and
     `refused`, which count requests. asked: whether anything was wanted then. rate, peak: units a
     second that an on-demand table may use over all routers, and its highest previous peak, as the
-    granter has said.
+    granter has said. refusals: what those are told that are refused, until that changes.
     """
 
-    __slots__ = ("admitted", "asked", "left", "low", "peak", "rate", "refused", "until", "used")
+    __slots__ = (
+        "admitted",
+        "asked",
+        "left",
+        "low",
+        "peak",
+        "rate",
+        "refusals",
+        "refused",
+        "until",
+        "used",
+    )
 
     def __init__(self) -> None:
         self.left = 0.0
@@ -65,6 +76,7 @@ class Allowance:
         self.asked = False
         self.rate = 0.0
         self.peak = 0.0
+        self.refusals: Refusals | None = None
 
     def admit(self, now: float, units: float) -> bool:
         """Takes the units, which the request will consume at least."""
@@ -104,7 +116,9 @@ class Allowance:
         """What the granter says of an on-demand table. A peak above what any table may use says no
         more than that.
         """
-        self.rate = rate
+        if rate != self.rate:
+            self.rate = rate
+            self.refusals = None
         if peak > self.peak:
             self.peak = min(peak, float(TABLE_UNITS_MAX))
 
@@ -137,7 +151,10 @@ class TableLimits:
         """None, or why not: THROTTLED."""
         allowance = self.writes if writes else self.reads
         if not allowance.admit(now, units):
-            return self._refusal(writes)
+            refusals = allowance.refusals
+            if refusals is None:
+                refusals = allowance.refusals = self._refusals(writes)
+            return refusals.after(RETRY_AFTER_S)
         if now >= allowance.until:
             self._wake(self)
         return None
@@ -165,7 +182,12 @@ class TableLimits:
         on_demand = self.table.on_demand
         return on_demand.warm_write_units if writes else on_demand.warm_read_units
 
-    def _refusal(self, writes: bool) -> KeyplaneError:
+    def change(self, table: catalog.Table, map_version: int) -> None:
+        """Takes over new settings."""
+        self.table, self.map_version = table, map_version
+        self.reads.refusals = self.writes.refusals = None
+
+    def _refusals(self, writes: bool) -> Refusals:
         kind = "write" if writes else "read"
         name, most = self.table.name, self.most(writes)
         limit = Limit.PROVISIONED
@@ -189,7 +211,7 @@ class TableLimits:
                 limit, what = Limit.ACCOUNT, f"{kind} units a second, the most that a table may"
                 remedy = "spread the load over several tables"
         message = f"table {name!r} has used its {used} {what}; send less, or {remedy}"
-        return throttled(limit, writes, name, message, RETRY_AFTER_S)
+        return Refusals(limit, writes, name, message)
 
 
 class Refiller:
@@ -230,7 +252,7 @@ class Refiller:
         if table.capacity_mode not in _GRANTED or not self._config.granter:
             return None
         limits = so_far or TableLimits(table, self._wake)
-        limits.table, limits.map_version = table, map_version
+        limits.change(table, map_version)
         return limits
 
     def _wake(self, limits: TableLimits) -> None:

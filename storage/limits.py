@@ -13,7 +13,7 @@ from typing import Final
 from keyplane.model.bucket import Bucket
 from keyplane.model.capacity import read_units, write_units
 from keyplane.model.errors import KeyplaneError
-from keyplane.model.throttling import Limit, throttled
+from keyplane.model.throttling import Limit, Refusals
 
 PARTITION_READ_UNITS: Final = 3000.0
 PARTITION_WRITE_UNITS: Final = 1000.0
@@ -25,23 +25,34 @@ WINDOW_S: Final = 1.0
 class PartitionLimits:
     """Of one partition."""
 
-    __slots__ = ("_partition_id", "_table", "reads", "writes")
+    __slots__ = ("_partition_id", "_refused_reads", "_refused_writes", "_table", "reads", "writes")
 
     def __init__(self, partition_id: int, table: str, now: float) -> None:
         self._partition_id = partition_id
         self._table = table
+        # Made with the first of them: few partitions are ever throttled.
+        self._refused_reads: Refusals | None = None
+        self._refused_writes: Refusals | None = None
         self.reads = Bucket(PARTITION_READ_UNITS, PARTITION_READ_UNITS * WINDOW_S, now)
         self.writes = Bucket(PARTITION_WRITE_UNITS, PARTITION_WRITE_UNITS * WINDOW_S, now)
 
-    def admit_read(self, now: float) -> None:
-        """Raises KeyplaneError(THROTTLED)."""
-        if not self.reads.admits(now):
-            raise self._refusal(self.reads, writes=False)
+    def admit_read(self, now: float) -> KeyplaneError | None:
+        """None, or why not: THROTTLED. To be answered and not raised, since others get it, too."""
+        if self.reads.admits(now):
+            return None
+        refused = self._refused_reads
+        if refused is None:
+            refused = self._refused_reads = self._refusals(self.reads, writes=False)
+        return refused.after(self.reads.wait_s())
 
-    def admit_write(self, now: float) -> None:
-        """Raises KeyplaneError(THROTTLED)."""
-        if not self.writes.admits(now):
-            raise self._refusal(self.writes, writes=True)
+    def admit_write(self, now: float) -> KeyplaneError | None:
+        """As `admit_read`."""
+        if self.writes.admits(now):
+            return None
+        refused = self._refused_writes
+        if refused is None:
+            refused = self._refused_writes = self._refusals(self.writes, writes=True)
+        return refused.after(self.writes.wait_s())
 
     def read(self, item_bytes: int, consistent: bool) -> None:
         """Takes what a read of so much costs."""
@@ -67,13 +78,12 @@ class PartitionLimits:
         self.reads.inherit(other.reads, share)
         self.writes.inherit(other.writes, share)
 
-    def _refusal(self, bucket: Bucket, writes: bool) -> KeyplaneError:
+    def _refusals(self, bucket: Bucket, writes: bool) -> Refusals:
         kind = "write" if writes else "read"
-        return throttled(
+        return Refusals(
             Limit.KEY_RANGE,
             writes,
             self._table,
             f"partition {self._partition_id} of {self._table!r} has done its {bucket.rate:,.0f}"
             f" {kind} units of this second; spread the load over more keys, or split it",
-            bucket.wait_s(),
         )

@@ -196,6 +196,8 @@ class KeyplaneError(Exception):
     metadata: facts for programs, as strings; travels as ErrorInfo.metadata.
     retry_after_s: seconds after which a retry makes sense; travels as RetryInfo.
     details: typed protobuf messages for the receiver, such as a RouteHint.
+    sent_as: what a transport has made of all this to send it, for when it is sent again. Nothing of
+        an error is changed once it has been made.
     """
 
     reason: Reason
@@ -203,6 +205,7 @@ class KeyplaneError(Exception):
     metadata: Mapping[str, str] = field(default_factory=dict)
     retry_after_s: float | None = None
     details: tuple[Message, ...] = ()
+    sent_as: object = field(default=None, init=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.reason.name}: {self.message}"
