@@ -281,6 +281,7 @@ class _Bench:
                 slices += self._slices(generator, share * PEAK, seconds, began)
             # Past the window of the last of it, and what routers have yet to give account of.
             until = time.monotonic() + self._doubling_s + 5.0
+            slices += [Slice(at_s - began, 0.0, 0.0, 0.0) for at_s in (time.monotonic(), until)]
             self._say(f"doubling: {NEW_OFFERED:,.0f} writes/s on a new table meanwhile")
             self._slices(new, NEW_OFFERED, 2.0, began)
             fresh = self._slices(new, NEW_OFFERED, self._doubling_s / 3, began)

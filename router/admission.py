@@ -195,7 +195,8 @@ class TableLimits:
         what = f"{kind} units a second and what it had saved up"
         if self.is_on_demand:
             rate = (self.writes if writes else self.reads).rate
-            if rate < most:
+            # An older granter says no rate, and knows of none below the maximum.
+            if 0.0 < rate < most:
                 limit, used = Limit.KEY_RANGE, f"{rate:,.0f}"
                 what = (
                     f"{kind} units a second, the double of what it did half an hour ago or before"
