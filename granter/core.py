@@ -136,12 +136,15 @@ class GranterCore:
         """Takes over new settings. Peaks are kept while the table is on-demand."""
         new = self._new_budgets(use, now)
         for budget, settings in zip((table.reads, table.writes), new, strict=True):
+            rate, depth = settings.bucket.rate, settings.bucket.depth
             if budget.growth is None or settings.growth is None:
                 budget.growth = settings.growth
             else:
                 budget.growth.warm = settings.growth.warm
                 budget.growth.ceiling = settings.growth.ceiling
-            budget.change_rate(settings.bucket.rate, settings.bucket.depth, now)
+                rate = budget.growth.limit(now)
+                depth = rate * self._config.on_demand_depth_s
+            budget.change_rate(rate, depth, now)
 
     def _new_budgets(self, use: pb.TableUse, now: float) -> tuple[Budget, Budget]:
         """Reads and writes of a table that nobody has used since this granter started."""

@@ -2,9 +2,11 @@
 
 DynamoDB takes up to double an on-demand table's previous peak at once, and what a table has done
 once it may do again at any time. It may throttle a table that goes beyond the double within 30
-minutes, since a new peak needs that long to become the previous one. A new table starts with 4,000
-write and 12,000 read units a second. "DynamoDB on-demand capacity mode",
-https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/on-demand-capacity-mode.html
+minutes. A new table starts with 4,000 write and 12,000 read units a second. "DynamoDB on-demand
+capacity mode", https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/
+on-demand-capacity-mode.html
+
+Here that is one rule: a peak becomes a previous one, for good, 30 minutes after it was reached.
 
 Warm throughput is what a table may do at once whatever it did before, "Understanding DynamoDB warm
 throughput", https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/warm-throughput.html

@@ -57,8 +57,8 @@ class OnDemand:
 
     def updated(self, asked: pb.OnDemandThroughput) -> OnDemand:
         """With what a request says of it; the rest as it is."""
-        named = {field.name: value for field, value in asked.ListFields()}
-        # A field that is set to 0 is listed, too: it has presence.
+        # What is set to 0 is listed, too: the fields have presence.
+        named = {each.name: value for each, value in asked.ListFields()}
         return replace(self, **named)
 
     def warmed(self, provisioned: Throughput | None) -> OnDemand:

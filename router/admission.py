@@ -198,9 +198,7 @@ class TableLimits:
             # An older granter says no rate, and knows of none below the maximum.
             if 0.0 < rate < most:
                 limit, used = Limit.KEY_RANGE, f"{rate:,.0f}"
-                what = (
-                    f"{kind} units a second, the double of what it did half an hour ago or before"
-                )
+                what = f"{kind} units a second: twice its peak of half an hour ago, or what is warm"
                 remedy = f"warm it beforehand: keyplane table update --warm-{kind}-units"
             elif most < TABLE_UNITS_MAX:
                 limit, what = (

@@ -46,8 +46,8 @@ _STEP_S: Final = 0.005
 _COARSE_FROM_S: Final = 0.5
 _COARSE_STEP_S: Final = 0.1
 
-# Of one limit, with different waits; those of half a second and what is mostly owed beyond.
-_KEPT_MAX: Final = 256
+# Of one limit, with different waits. The wait falls with time, so few are in use at once.
+_KEPT_MAX: Final = 16
 
 
 class Refusals:

@@ -207,7 +207,7 @@ def test_a_new_on_demand_table_does_what_it_starts_with_over_all_its_partitions(
         assert ends["written"] == pytest.approx(40 * took_s, rel=0.2)
         # To callers it is one with a limit of partitions, which are what has to grow.
         assert ends[PARTITION_REASON]
-        with pytest.raises(Throttled, match="the double of what it did"):
+        with pytest.raises(Throttled, match="twice its peak"):
             for number in range(1000):
                 client.put_item("growing", {"id": f"user-{number % 100}", "value": LARGE})
 

@@ -53,7 +53,7 @@ def test_no_refusal_asks_back_too_early_and_few_are_kept(waits: list[float]) -> 
         told_s = refusals.after(wait_s).retry_after_s
         assert told_s is not None
         assert wait_s - 1e-3 <= told_s <= wait_s + 0.1 + 1e-3
-        assert len(refusals._by_wait) <= 256
+        assert len(refusals._by_wait) <= 16
 
 
 def test_the_reason_the_resource_and_the_wait_travel_in_the_status() -> None:
