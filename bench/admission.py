@@ -8,6 +8,7 @@ process, on the same compiled code.
 
 from __future__ import annotations
 
+import enum
 import json
 import sys
 import time
@@ -33,7 +34,7 @@ from keyplane.cluster import Cluster, ClusterConfig, Kind
 from keyplane.metadata.v1 import metadata_pb2 as metadata
 from keyplane.model.capacity import read_units
 from keyplane.model.errors import Reason
-from keyplane.model.limits import PARTITION_READ_UNITS, PARTITION_WRITE_UNITS
+from keyplane.model.limits import PARTITION_READ_UNITS, PARTITION_WRITE_UNITS, WARM_WRITE_UNITS
 from router.admission import TableLimits
 from storage.limits import PartitionLimits
 
@@ -48,7 +49,11 @@ OFFERED = 150.0
 # Twice the reads and one and a half times the writes that a partition does.
 _HOT_READS = 2 * PARTITION_READ_UNITS / READ_UNITS
 _HOT_WRITES = 1.5 * PARTITION_WRITE_UNITS
-_OFFERED_WRITES = Paced(OFFERED, 1.0, 1.0, 0.0)
+# Of the on-demand tables: writes a second that are the peak of one, twice of which is more than a
+# new one may do, and what a new one is offered. Partitions enough that none of them is the limit.
+PEAK = 3_000.0
+NEW_OFFERED = 2.5 * WARM_WRITE_UNITS
+PARTITIONS = 24
 
 THROTTLED = Reason.THROTTLED.name
 
@@ -57,6 +62,14 @@ _COST_REQUESTS = 200_000
 _COST_ROUNDS = 5
 
 Say = Callable[[str], None]
+
+
+def _writes(per_second: float) -> Paced:
+    """For a second."""
+    return Paced(per_second, 1.0, 1.0, 0.0)
+
+
+_OFFERED_WRITES = _writes(OFFERED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +97,16 @@ class Slice:
     throttled: float
 
 
+class Only(enum.StrEnum):
+    """Scenarios that are run together."""
+
+    INDEPENDENCE = "independence"
+    OVERLOAD = "overload"
+    HEAT = "heat"
+    BURST = "burst"
+    DOUBLING = "doubling"
+
+
 @dataclass(slots=True)
 class Outcome:
     """What the scenarios found, and their course by scenario."""
@@ -107,6 +130,13 @@ def run(
     heat_s: Annotated[
         float, typer.Option(min=1, help="Seconds that a hot partition has to be split in.")
     ] = 40.0,
+    doubling_s: Annotated[
+        float,
+        typer.Option(min=5, help="Seconds in which an on-demand table may not more than double."),
+    ] = 12.0,
+    only: Annotated[
+        list[Only] | None, typer.Option(help="Scenarios to run.", show_default="all")
+    ] = None,
     plots: Annotated[Path | None, typer.Option(help="Directory to draw pictures into.")] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="End with one JSON object on stdout.")
@@ -114,21 +144,27 @@ def run(
 ) -> None:
     """What is let in and what is throttled, against what the rules say.
 
-    Takes three times `--burst-s`, `--outage-s`, one and a half times `--heat-s`, and some
-    fourteen times `--seconds`.
+    Takes three times `--burst-s`, `--outage-s`, one and a half times `--heat-s`, three times
+    `--doubling-s`, and some fourteen times `--seconds`.
     """
+    chosen = only or list(Only)
     outcome = Outcome()
     cost_ns = _cost_ns()
     config = ClusterConfig(memds=1, routers=2, storage=1, ephemeral=True)
     with cluster_of(config) as cluster:
-        bench = _Bench(cluster, burst_s, seconds, outage_s, heat_s, outcome, _say)
+        bench = _Bench(cluster, burst_s, seconds, outage_s, heat_s, doubling_s, outcome, _say)
         bench.start_granter()
         bench.set_planner(metadata.PLANNER_MODE_OFF)
-        bench.independence()
-        bench.overload()
-        bench.heat()
-        bench.hot_item()
-        bench.burst_and_outage()
+        scenarios = {
+            Only.INDEPENDENCE: bench.independence,
+            Only.OVERLOAD: bench.overload,
+            Only.HEAT: bench.heat,
+            Only.BURST: bench.burst_and_outage,
+            Only.DOUBLING: bench.doubling,
+        }
+        for each, scenario in scenarios.items():
+            if each in chosen:
+                scenario()
     _show(outcome, cost_ns)
     if plots is not None:
         for name, slices in outcome.slices.items():
@@ -152,6 +188,7 @@ class _Bench:
         seconds: float,
         outage_s: float,
         heat_s: float,
+        doubling_s: float,
         outcome: Outcome,
         say: Say,
     ) -> None:
@@ -160,13 +197,18 @@ class _Bench:
         self._seconds = seconds
         self._outage_s = outage_s
         self._heat_s = heat_s
+        self._doubling_s = doubling_s
         self._outcome = outcome
         self._say = say
         self._granter_at = 0.0
 
     def start_granter(self) -> None:
-        """A new one, in which tables save up for as long as this run is to take."""
-        self._cluster.restart("granter", {"KEYPLANE_BURST_S": str(self._burst_s)})
+        """A new one, in which tables save up, and may double, in the time this run is to take."""
+        environment = {
+            "KEYPLANE_BURST_S": str(self._burst_s),
+            "KEYPLANE_DOUBLING_S": str(self._doubling_s),
+        }
+        self._cluster.restart("granter", environment)
         self._granter_at = time.monotonic()
 
     def set_planner(self, mode: metadata.PlannerMode.ValueType) -> None:
@@ -206,6 +248,10 @@ class _Bench:
         self._found("overload: goodput", "requests/s", often.per_second, PARTITION_WRITE_UNITS)
 
     def heat(self) -> None:
+        self._hot_partition()
+        self._hot_item()
+
+    def _hot_partition(self) -> None:
         """More reads and more writes than one partition does, until the planner has split it."""
         computed = (
             ("reads", _HOT_READS, PARTITION_READ_UNITS / READ_UNITS),
@@ -225,7 +271,7 @@ class _Bench:
             for kind, asked, _ in computed:
                 self._found_rate("after the split", kind, after, asked)
 
-    def hot_item(self) -> None:
+    def _hot_item(self) -> None:
         """The same on one item, which the planner must leave where it is."""
         order = self._paced(_HOT_READS + _HOT_WRITES, _HOT_WRITES / (_HOT_READS + _HOT_WRITES))
         with self._loaded("hot-item", catalog.CAPACITY_MODE_ON_DEMAND, items=1) as generator:
@@ -281,24 +327,59 @@ class _Bench:
         slices = self._course("granter-back", generator, self._seconds)
         self._found("granter back: rate", "requests/s", _rate(slices), TABLE_UNITS)
 
+    def doubling(self) -> None:
+        """An on-demand table takes twice its peak and no more; a new one what it starts with."""
+        on_demand = catalog.CAPACITY_MODE_ON_DEMAND
+        slices = self._outcome.slices["doubling"] = []
+        with (
+            self._loaded("doubling", on_demand, PARTITIONS) as generator,
+            self._loaded("doubling-new", on_demand, PARTITIONS) as new,
+        ):
+            self._say(f"doubling: up to {PEAK:,.0f} writes/s, which are to be the peak")
+            began = time.monotonic()
+            for share, seconds in ((1 / 3, 2.0), (2 / 3, 2.0), (1.0, 5.0)):
+                slices += self._slices(generator, _writes(share * PEAK), seconds, began)
+            # Past the window of the last of it, and what routers have yet to give account of.
+            until = time.monotonic() + self._doubling_s + 5.0
+            slices += [Slice(at_s - began, 0.0, 0.0, 0.0) for at_s in (time.monotonic(), until)]
+            self._say(f"doubling: {NEW_OFFERED:,.0f} writes/s on a new table meanwhile")
+            self._slices(new, _writes(NEW_OFFERED), 2.0, began)
+            fresh = self._slices(new, _writes(NEW_OFFERED), self._doubling_s / 3, began)
+            self._found("doubling: new table", "requests/s", _rate(fresh), WARM_WRITE_UNITS)
+            time.sleep(max(0.0, until - time.monotonic()))
+            # What follows is over before it is a previous peak itself.
+            self._say(f"doubling: {2 * PEAK:,.0f} writes/s, then {3 * PEAK:,.0f}")
+            twice = self._slices(generator, _writes(2 * PEAK), self._doubling_s / 3, began)
+            self._found("doubling: twice the peak, let in", "of those sent", _share(twice), 1.0)
+            over = self._slices(generator, _writes(3 * PEAK), 2.0, began)
+            thrice = self._slices(generator, _writes(3 * PEAK), self._doubling_s / 3, began)
+            self._found("doubling: three times the peak", "requests/s", _rate(thrice), 2 * PEAK)
+            slices += [*twice, *over, *thrice]
+
     # --- what they are made of ------------------------------------------------------------------
 
     @contextmanager
     def _loaded(
-        self, table: str, mode: catalog.CapacityMode.ValueType, items: int = ITEMS
+        self,
+        table: str,
+        mode: catalog.CapacityMode.ValueType,
+        partitions: int = 1,
+        items: int = ITEMS,
     ) -> Iterator[Generator]:
         """A load generator for a new table that holds its items and has the mode from then on."""
         key = catalog.KeyAttribute(name="id", type=catalog.SCALAR_TYPE_STRING)
         with self._admin() as admin:
-            admin.run(metadata.CreateTableRequest(table=table, partition_key=key, partitions=1))
+            request = metadata.CreateTableRequest(table=table, partition_key=key)
+            request.partitions = partitions
+            admin.run(request)
             router = self._cluster.addresses(Kind.ROUTER)[0]
             with Generator(Target("keyplane", router, table, items, precise=True)) as generator:
                 generator.fill(lambda written: None)
-                request = metadata.UpdateTableRequest(table=table, capacity_mode=mode)
+                update = metadata.UpdateTableRequest(table=table, capacity_mode=mode)
                 if mode == catalog.CAPACITY_MODE_PROVISIONED:
-                    request.provisioned.read_capacity_units = TABLE_UNITS
-                    request.provisioned.write_capacity_units = TABLE_UNITS
-                admin.run(request)
+                    update.provisioned.read_capacity_units = TABLE_UNITS
+                    update.provisioned.write_capacity_units = TABLE_UNITS
+                admin.run(update)
                 yield generator
 
     def _paced(self, per_second: float, write_share: float) -> Paced:
@@ -313,13 +394,20 @@ class _Bench:
         self, name: str, generator: Generator, seconds: float, order: Paced = _OFFERED_WRITES
     ) -> list[Slice]:
         """So much second by second."""
+        slices = self._slices(generator, order, seconds, time.monotonic())
+        self._outcome.slices[name] = slices
+        return slices
+
+    def _slices(
+        self, generator: Generator, order: Paced, seconds: float, began: float
+    ) -> list[Slice]:
+        """began: when the scenario did."""
         slices: list[Slice] = []
-        began = time.monotonic()
-        while (at_s := time.monotonic() - began) < seconds:
+        until = time.monotonic() + seconds
+        while (now := time.monotonic()) < until:
             sample = self._checked(generator.run(order))
             throttled = sample.failures.get(THROTTLED, 0) / sample.seconds
-            slices.append(Slice(at_s, sample.seconds, sample.per_second, throttled))
-        self._outcome.slices[name] = slices
+            slices.append(Slice(now - began, sample.seconds, sample.per_second, throttled))
         return slices
 
     def _checked(self, sample: Sample) -> Sample:
@@ -421,6 +509,8 @@ def _show(outcome: Outcome, cost_ns: Mapping[str, float]) -> None:
     console.print(table)
     costs = ", ".join(f"{ns:,.0f} ns in the {name}" for name, ns in cost_ns.items())
     console.print(f"admission of one request: {costs}")
+    if not outcome.overload_times:
+        return
     console.print(
         f"goodput at {outcome.overload_times:.1f} times the load:"
         f" {outcome.goodput_ratio:.3f} of that at once"
@@ -428,7 +518,7 @@ def _show(outcome: Outcome, cost_ns: Mapping[str, float]) -> None:
 
 
 def _facts(outcome: Outcome, cost_ns: Mapping[str, float]) -> dict[str, Any]:
-    """noisy_tenant_p99_ratio: there are no tenants yet."""
+    """noisy_tenant_p99_ratio: there are no tenants yet. Null is what was not run."""
     return {
         "scenarios": [
             {
@@ -441,8 +531,8 @@ def _facts(outcome: Outcome, cost_ns: Mapping[str, float]) -> dict[str, Any]:
             for each in outcome.scenarios
         ],
         "noisy_tenant_p99_ratio": None,
-        "overload_goodput_ratio": outcome.goodput_ratio,
-        "overload_times": outcome.overload_times,
+        "overload_goodput_ratio": outcome.goodput_ratio or None,
+        "overload_times": outcome.overload_times or None,
         "admission_ns_per_request": sum(cost_ns.values()),
         "admission_ns_by_process": dict(cost_ns),
     }

@@ -23,12 +23,14 @@ class GranterSettings(ServiceSettings):
 
     # Seconds of unused capacity that a table may save up.
     burst_s: float = GranterConfig().burst_s
+    # Seconds within which an on-demand table may not more than double its peak.
+    doubling_s: float = GranterConfig().doubling_s
 
 
 def build(runtime: Runtime) -> GranterCore:
     settings = runtime.settings
     assert isinstance(settings, GranterSettings)
-    config = GranterConfig(burst_s=settings.burst_s)
+    config = GranterConfig(burst_s=settings.burst_s, doubling_s=settings.doubling_s)
     return GranterCore(config, runtime.clock, runtime.server, runtime.metrics)
 
 
@@ -44,6 +46,16 @@ def run(
             help="Seconds of unused capacity that a provisioned table may save up.",
         ),
     ] = 300.0,
+    doubling_s: Annotated[
+        float,
+        typer.Option(
+            "--doubling-s",
+            envvar="KEYPLANE_DOUBLING_S",
+            min=1.0,
+            max=86_400.0,
+            help="Seconds within which an on-demand table may not more than double its peak.",
+        ),
+    ] = 1800.0,
     listen: flags.Listen = "127.0.0.1:0",
     advertise: flags.Advertise = "",
     metrics_listen: flags.MetricsListen = "127.0.0.1:0",
@@ -55,6 +67,7 @@ def run(
     """Runs a granter until it is told to stop. It keeps nothing: a new one goes on in its place."""
     settings = GranterSettings(
         burst_s=burst_s,
+        doubling_s=doubling_s,
         listen=listen,
         advertise=advertise,
         metrics_listen=metrics_listen,

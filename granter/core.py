@@ -1,8 +1,9 @@
 """The granter: routers tell it what they have used, and it tells them what they may use next.
 
 It keeps nothing durable. One that starts anew knows of no use, and takes each table for unused
-since then; what it has forgotten is at most a burst. While there is none, routers admit whatever
-the limits of the partitions do.
+since then; what it has forgotten is at most a burst. The previous peak of an on-demand table comes
+back with the routers that were told of it; peaks that had yet to become one are forgotten. While
+there is no granter, routers admit whatever the limits of the partitions do.
 
 After "Amazon DynamoDB: A Scalable, Predictably Performant, and Fully Managed NoSQL Database
 Service", USENIX ATC 2022, section 4.3 (global admission control).
@@ -18,6 +19,7 @@ from google.protobuf.message import Message
 
 from granter.budget import Budget
 from granter.config import GranterConfig
+from granter.growth import Growth
 from keyplane.granter.v1 import granter_pb2 as pb
 from keyplane.model.bucket import Bucket
 from keyplane.model.errors import KeyplaneError, Reason
@@ -107,34 +109,67 @@ class GranterCore:
         return pb.RefillResponse(grants=grants, valid_ms=round(config.valid_s * 1000))
 
     def _grant(self, router: str, use: pb.TableUse, now: float) -> pb.TableGrant:
-        table, reads, writes = self._table(use, now), use.reads, use.writes
+        table = self._table(use, now)
+        reads, writes = table.reads, table.writes
+        reads.grow(router, use.reads.used, use.read_growth.peak, now)
+        writes.grow(router, use.writes.used, use.write_growth.peak, now)
         return pb.TableGrant(
-            read_units=table.reads.refill(router, reads.used, reads.wanted_per_second, now),
-            write_units=table.writes.refill(router, writes.used, writes.wanted_per_second, now),
+            read_units=reads.refill(router, use.reads.used, use.reads.wanted_per_second, now),
+            write_units=writes.refill(router, use.writes.used, use.writes.wanted_per_second, now),
+            reads=_growing(reads),
+            writes=_growing(writes),
         )
 
     def _table(self, use: pb.TableUse, now: float) -> _Table:
-        rates = use.read_units_per_second, use.write_units_per_second
         table = self._tables.pop(use.table_id, None)
         if table is None:
-            reads, writes = (self._new_budget(rate, now) for rate in rates)
-            table = _Table(reads, writes, use.map_version)
+            table = _Table(*self._new_budgets(use, now), use.map_version)
             while len(self._tables) >= self._config.tables_max:
                 del self._tables[next(iter(self._tables))]
         elif table.map_version < use.map_version:
             table.map_version = use.map_version
-            for budget, rate in zip((table.reads, table.writes), rates, strict=True):
-                budget.change_rate(rate, rate * self._config.burst_s, now)
+            self._change(table, use, now)
         self._tables[use.table_id] = table
         return table
 
-    def _new_budget(self, rate: float, now: float) -> Budget:
-        """Of a table that nobody has used since this granter started."""
+    def _change(self, table: _Table, use: pb.TableUse, now: float) -> None:
+        """Takes over new settings. Peaks are kept while the table is on-demand."""
+        new = self._new_budgets(use, now)
+        for budget, settings in zip((table.reads, table.writes), new, strict=True):
+            rate, depth = settings.bucket.rate, settings.bucket.depth
+            if budget.growth is None or settings.growth is None:
+                budget.growth = settings.growth
+            else:
+                budget.growth.warm = settings.growth.warm
+                budget.growth.ceiling = settings.growth.ceiling
+                rate = budget.growth.limit(now)
+                depth = rate * self._config.on_demand_depth_s
+            budget.change_rate(rate, depth, now)
+
+    def _new_budgets(self, use: pb.TableUse, now: float) -> tuple[Budget, Budget]:
+        """Reads and writes of a table that nobody has used since this granter started."""
         config = self._config
-        bucket = Bucket(rate, rate * config.burst_s, now)
+        read_growth = write_growth = None
+        if use.HasField("read_growth") and use.HasField("write_growth"):
+            read_growth = Growth(
+                config, use.read_growth.warm or config.warm_read_units, use.read_units_per_second
+            )
+            write_growth = Growth(
+                config, use.write_growth.warm or config.warm_write_units, use.write_units_per_second
+            )
+        return (
+            self._new_budget(use.read_units_per_second, read_growth, now),
+            self._new_budget(use.write_units_per_second, write_growth, now),
+        )
+
+    def _new_budget(self, rate: float, growth: Growth | None, now: float) -> Budget:
+        config, depth_s = self._config, self._config.burst_s
+        if growth is not None:
+            rate, depth_s = growth.limit(now), config.on_demand_depth_s
+        bucket = Bucket(rate, rate * depth_s, now)
         unused_s = max(config.refill_s, now - self._started_at)
         bucket.level = min(bucket.depth, rate * unused_s)
-        return Budget(bucket, config)
+        return Budget(bucket, config, growth)
 
     def _forget(self) -> None:
         """Drops tables that would be no different if they were met for the first time."""
@@ -167,7 +202,15 @@ def _described(budget: Budget, now: float) -> pb.Budget:
         level=budget.bucket.level,
         granted=budget.granted,
         routers=budget.routers,
+        peak=0.0 if budget.growth is None else budget.growth.peaks.previous,
     )
+
+
+def _growing(budget: Budget) -> pb.Growing | None:
+    """What routers are told of an on-demand table beside their grant."""
+    if budget.growth is None:
+        return None
+    return pb.Growing(units_per_second=budget.bucket.rate, peak=budget.growth.peaks.previous)
 
 
 def _check(use: pb.TableUse) -> None:
@@ -177,6 +220,14 @@ def _check(use: pb.TableUse) -> None:
     for rate in (use.read_units_per_second, use.write_units_per_second):
         if not 0.0 < rate <= _UNITS_MAX:
             raise _invalid(f"{rate} units a second is no rate of a table")
+    if use.HasField("read_growth") != use.HasField("write_growth"):
+        raise _invalid(
+            "a table is on-demand for reads and writes, or for neither; send both or none"
+        )
+    for growth in (use.read_growth, use.write_growth):
+        for rate in (growth.warm, growth.peak):
+            if not (math.isfinite(rate) and 0.0 <= rate <= _UNITS_MAX):
+                raise _invalid(f"{rate} units a second is no throughput of an on-demand table")
     for units in (
         use.reads.used,
         use.reads.wanted_per_second,

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from keyplane.catalog.v1 import catalog_pb2 as pb
-from metadata.records import Throughput
+from metadata.capacity_changes import CapacityChanges
+from metadata.records import OnDemand, Throughput
 
 
 class Kind(enum.StrEnum):
@@ -52,6 +53,8 @@ class UpdatePlan:
     durability: pb.Durability.ValueType
     capacity_mode: pb.CapacityMode.ValueType = pb.CAPACITY_MODE_UNSPECIFIED
     provisioned: Throughput | None = None
+    on_demand: OnDemand | None = None
+    changes: CapacityChanges | None = None
 
 
 class SplitPurpose(enum.StrEnum):
@@ -131,10 +134,15 @@ def plan_from_json(kind: Kind, fields: Mapping[str, Any]) -> Plan:
     values: dict[str, Any] = dict(fields)
     if kind is Kind.CREATE_TABLE:
         values["node_ids"] = tuple(values["node_ids"])
-    elif kind is Kind.UPDATE_TABLE and values.get("provisioned") is not None:
-        values["provisioned"] = Throughput(**values["provisioned"])
     elif kind is Kind.SPLIT:
         values["purpose"] = SplitPurpose(values.get("purpose", SplitPurpose.ASKED))
+    elif kind is Kind.UPDATE_TABLE:
+        if values.get("provisioned") is not None:
+            values["provisioned"] = Throughput(**values["provisioned"])
+        if values.get("on_demand") is not None:
+            values["on_demand"] = OnDemand(**values["on_demand"])
+        if values.get("changes") is not None:
+            values["changes"] = CapacityChanges.from_json(values["changes"])
     elif kind is Kind.MERGE:
         values["stage"] = MergeStage(values["stage"])
     return _TYPES[kind](**values)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from keyplane.model.partition import Partition
+from metadata.capacity_changes import CapacityChanges
 from metadata.operations import Operation, State
 from metadata.plans import Kind, plan_from_json, plan_to_json
-from metadata.records import KeyAttribute, NodeRecord, TableRecord, Throughput
+from metadata.records import KeyAttribute, NodeRecord, OnDemand, TableRecord, Throughput
 from metadata.schema import NodeRow, OperationRow, TableRow
 
 
 def table_to_row(table: TableRecord) -> TableRow:
-    sort_key, provisioned = table.sort_key, table.provisioned
+    sort_key, provisioned, on_demand = table.sort_key, table.provisioned, table.on_demand
     return TableRow(
         table_id=table.table_id,
         name=table.name,
@@ -23,6 +24,11 @@ def table_to_row(table: TableRecord) -> TableRow:
         capacity_mode=table.capacity_mode,
         read_units=provisioned.read_units if provisioned else None,
         write_units=provisioned.write_units if provisioned else None,
+        max_read_units=on_demand.max_read_units,
+        max_write_units=on_demand.max_write_units,
+        warm_read_units=on_demand.warm_read_units,
+        warm_write_units=on_demand.warm_write_units,
+        capacity_changes=table.changes.to_json(),
         state=table.state,
         map_version=table.map_version,
         created_at=table.created_at,
@@ -50,6 +56,10 @@ def table_from_row(row: TableRow) -> TableRecord:
         map_version=row.map_version,
         created_at=row.created_at,
         partitions_min=row.partitions_min,
+        on_demand=OnDemand(
+            row.max_read_units, row.max_write_units, row.warm_read_units, row.warm_write_units
+        ),
+        changes=CapacityChanges.from_json(row.capacity_changes),
     )
 
 

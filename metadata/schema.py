@@ -79,6 +79,13 @@ class TableRow(Base):
     # Capacity units a second, of PROVISIONED tables.
     read_units: Mapped[int | None] = mapped_column(Integer)
     write_units: Mapped[int | None] = mapped_column(Integer)
+    # Of ON_DEMAND tables; 0 is what DynamoDB has where nothing is set.
+    max_read_units: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    max_write_units: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    warm_read_units: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    warm_write_units: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    # As `CapacityChanges.to_json`.
+    capacity_changes: Mapped[dict[str, Any]] = mapped_column(JSON, server_default=text("'{}'"))
     state: Mapped[int] = mapped_column(Integer)
     map_version: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[float] = mapped_column(Float(53))

@@ -1,8 +1,15 @@
-"""Which requests of a table with provisioned throughput are let in, by what the granter granted.
+"""Which requests of a provisioned or on-demand table are let in, by what the granter granted.
 
 A router asks ahead and never waits: a request is let in or refused with what the router holds. One
 that holds no grant, because it has only begun to use the table or because the granter is gone, lets
 everything in, and the limits of the partitions are what remains.
+
+Which limit a caller is told of follows "Diagnosing throttling": of an on-demand table its own
+maximum, where that is what binds ("DynamoDB maximum throughput for on-demand tables",
+https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/
+on-demand-capacity-mode-max-throughput.html); else the quota that all tables have, at 40,000 units a
+second; else it has grown faster than its partitions, which DynamoDB tells as a limit of the range
+of keys.
 """
 
 from __future__ import annotations
@@ -15,15 +22,19 @@ from google.protobuf.message import DecodeError
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.granter.v1 import granter_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
-from keyplane.model.throttling import Limit, throttled
+from keyplane.model.limits import TABLE_UNITS_MAX
+from keyplane.model.throttling import Limit, Refusals
 from router.config import RouterConfig
 from wire.metrics import Metrics
 from wire.ports import Clock, Reply, Rng, Transport
 
 REFILL: Final = "/keyplane.granter.v1.GranterService/Refill"
 
+# Modes in which a table as a whole has a limit.
+_GRANTED: Final = (catalog.CAPACITY_MODE_PROVISIONED, catalog.CAPACITY_MODE_ON_DEMAND)
+
 # Part of a grant below which the next is asked for without waiting for its time.
-_LOW: Final = 0.25
+_LOW: Final = 0.4
 
 # For callers that are refused: the time in which a table that is short is granted more.
 RETRY_AFTER_S: Final = 0.1
@@ -37,10 +48,23 @@ class Allowance:
 
     left: of the grant; below 0 more was used than granted. low: below that there is little left.
     until: when the grant ends. used: since the granter was asked last, as are `admitted` and
-    `refused`, which count requests. asked: whether anything was wanted then.
+    `refused`, which count requests. asked: whether anything was wanted then. rate, peak: units a
+    second that an on-demand table may use over all routers, and its highest previous peak, as the
+    granter has said. refusals: what those are told that are refused, until that changes.
     """
 
-    __slots__ = ("admitted", "asked", "left", "low", "refused", "until", "used")
+    __slots__ = (
+        "admitted",
+        "asked",
+        "left",
+        "low",
+        "peak",
+        "rate",
+        "refusals",
+        "refused",
+        "until",
+        "used",
+    )
 
     def __init__(self) -> None:
         self.left = 0.0
@@ -50,6 +74,9 @@ class Allowance:
         self.admitted = 0
         self.refused = 0
         self.asked = False
+        self.rate = 0.0
+        self.peak = 0.0
+        self.refusals: Refusals | None = None
 
     def admit(self, now: float, units: float) -> bool:
         """Takes the units, which the request will consume at least."""
@@ -85,6 +112,16 @@ class Allowance:
         self.low = units * _LOW
         self.until = until if self.asked else 0.0
 
+    def grow(self, rate: float, peak: float) -> None:
+        """What the granter says of an on-demand table. A peak above what any table may use says no
+        more than that.
+        """
+        if rate != self.rate:
+            self.rate = rate
+            self.refusals = None
+        if peak > self.peak:
+            self.peak = min(peak, float(TABLE_UNITS_MAX))
+
     def is_urgent(self, now: float) -> bool:
         """There is load, and little or nothing granted for it."""
         if now < self.until:
@@ -114,7 +151,10 @@ class TableLimits:
         """None, or why not: THROTTLED."""
         allowance = self.writes if writes else self.reads
         if not allowance.admit(now, units):
-            return self._refusal(writes)
+            refusals = allowance.refusals
+            if refusals is None:
+                refusals = allowance.refusals = self._refusals(writes)
+            return refusals.after(RETRY_AFTER_S)
         if now >= allowance.until:
             self._wake(self)
         return None
@@ -124,19 +164,53 @@ class TableLimits:
         allowance = self.writes if writes else self.reads
         allowance.take(units)
 
-    def _refusal(self, writes: bool) -> KeyplaneError:
-        kind = "write" if writes else "read"
+    @property
+    def is_on_demand(self) -> bool:
+        return self.table.capacity_mode == catalog.CAPACITY_MODE_ON_DEMAND
+
+    def most(self, writes: bool) -> int:
+        """Units a second that the table may use in the long run; if it is on-demand, at most."""
+        if self.is_on_demand:
+            on_demand = self.table.on_demand
+            own = on_demand.max_write_units if writes else on_demand.max_read_units
+            return own or TABLE_UNITS_MAX
         provisioned = self.table.provisioned
-        units = provisioned.write_capacity_units if writes else provisioned.read_capacity_units
-        name = self.table.name
-        return throttled(
-            Limit.PROVISIONED,
-            writes,
-            name,
-            f"table {name!r} has used its {units:,} {kind} units a second and what it had saved up;"
-            " send less, or give it more: keyplane table update",
-            RETRY_AFTER_S,
-        )
+        return provisioned.write_capacity_units if writes else provisioned.read_capacity_units
+
+    def warm(self, writes: bool) -> int:
+        """Units a second that an on-demand table may use at once; 0 for what a new one has."""
+        on_demand = self.table.on_demand
+        return on_demand.warm_write_units if writes else on_demand.warm_read_units
+
+    def change(self, table: catalog.Table, map_version: int) -> None:
+        """Takes over new settings."""
+        self.table, self.map_version = table, map_version
+        self.reads.refusals = self.writes.refusals = None
+
+    def _refusals(self, writes: bool) -> Refusals:
+        kind = "write" if writes else "read"
+        name, most = self.table.name, self.most(writes)
+        limit = Limit.PROVISIONED
+        used, remedy = f"{most:,}", "give it more: keyplane table update"
+        what = f"{kind} units a second and what it had saved up"
+        if self.is_on_demand:
+            rate = (self.writes if writes else self.reads).rate
+            # An older granter says no rate, and knows of none below the maximum.
+            if 0.0 < rate < most:
+                limit, used = Limit.KEY_RANGE, f"{rate:,.0f}"
+                what = f"{kind} units a second: twice its peak of half an hour ago, or what is warm"
+                remedy = f"warm it beforehand: keyplane table update --warm-{kind}-units"
+            elif most < TABLE_UNITS_MAX:
+                limit, what = (
+                    Limit.MAX_ON_DEMAND,
+                    f"{kind} units a second, the maximum it was given",
+                )
+                remedy = f"give it more: keyplane table update --max-{kind}-units"
+            else:
+                limit, what = Limit.ACCOUNT, f"{kind} units a second, the most that a table may"
+                remedy = "spread the load over several tables"
+        message = f"table {name!r} has used its {used} {what}; send less, or {remedy}"
+        return Refusals(limit, writes, name, message)
 
 
 class Refiller:
@@ -173,11 +247,11 @@ class Refiller:
     def limits_of(
         self, so_far: TableLimits | None, table: catalog.Table, map_version: int
     ) -> TableLimits | None:
-        """A `LimitsOf`: None if the table's throughput is not provisioned, or nobody grants."""
-        if table.capacity_mode != catalog.CAPACITY_MODE_PROVISIONED or not self._config.granter:
+        """A `LimitsOf`: None if the table is unlimited, or nobody grants."""
+        if table.capacity_mode not in _GRANTED or not self._config.granter:
             return None
         limits = so_far or TableLimits(table, self._wake)
-        limits.table, limits.map_version = table, map_version
+        limits.change(table, map_version)
         return limits
 
     def _wake(self, limits: TableLimits) -> None:
@@ -223,17 +297,23 @@ class Refiller:
         self._asking = True
         request = pb.RefillRequest(router_id=self._router_id)
         for limits in due:
-            table = limits.table
             elapsed_s = min(max(now - limits.asked_at, self._config.refill_beat_s), _ELAPSED_S_MAX)
             limits.asked_at = now
-            request.tables.add(
-                table_id=table.table_id,
+            use = request.tables.add(
+                table_id=limits.table.table_id,
                 map_version=limits.map_version,
-                read_units_per_second=table.provisioned.read_capacity_units,
-                write_units_per_second=table.provisioned.write_capacity_units,
+                read_units_per_second=limits.most(writes=False),
+                write_units_per_second=limits.most(writes=True),
                 reads=limits.reads.account(elapsed_s, self._answered),
                 writes=limits.writes.account(elapsed_s, self._answered),
             )
+            if limits.is_on_demand:
+                use.read_growth.warm = limits.warm(writes=False)
+                use.read_growth.peak = limits.reads.peak
+                use.write_growth.warm = limits.warm(writes=True)
+                use.write_growth.peak = limits.writes.peak
+                use.read_growth.SetInParent()
+                use.write_growth.SetInParent()
 
         def answered(reply: Reply) -> None:
             self._asking = False
@@ -256,6 +336,8 @@ class Refiller:
                 for limits, granted in zip(due, response.grants, strict=True):
                     limits.reads.grant(granted.read_units, until)
                     limits.writes.grant(granted.write_units, until)
+                    limits.reads.grow(granted.reads.units_per_second, granted.reads.peak)
+                    limits.writes.grow(granted.writes.units_per_second, granted.writes.peak)
             except DecodeError:
                 error = KeyplaneError(Reason.MALFORMED_REQUEST, "no RefillResponse")
             except KeyplaneError as misfit:

@@ -74,6 +74,7 @@ MEANING = {
     "NODE_UNREACHABLE": "no connection could be made, so nothing was sent",
     "THROTTLED": "a limit on capacity units is reached; the metadata names it in DynamoDB's words",
     "OVERLOADED": "a queue is full; the request was refused before any work",
+    "LIMIT_EXCEEDED": "a table's capacity was changed too often; the message says till when",
     "RETRY_BUDGET_SPENT": "retrying on would add to the trouble",
     "MEMDS_UNAVAILABLE": "no memcached node answers",
     "SHUTTING_DOWN": "the process is finishing what it has and takes nothing new",

@@ -84,7 +84,10 @@ class Executor:
             shard.gate.wait(execution.deadline, execution.again, execution.reply)
         else:
             if shard.limits is not None:
-                shard.limits.admit_read(now)
+                refusal = shard.limits.admit_read(now)
+                if refusal is not None:
+                    execution.reply(Reply(error=refusal))
+                    return
             execution.reply(Reply(self._read(shard, message)))
 
     def _read(self, shard: Shard, message: Execute) -> bytes:
@@ -123,7 +126,10 @@ class Executor:
             _check_count(operations, BATCH_WRITE_ITEMS_MAX)
         limits = shard.limits
         if limits is not None:
-            limits.admit_write(now)
+            refusal = limits.admit_write(now)
+            if refusal is not None:
+                execution.reply(Reply(error=refusal))
+                return
         table_id = shard.table_id
         keys, data_bytes = [], 0
         for operation in operations:

@@ -9,7 +9,7 @@ from typing import Final
 from keyplane.model.bucket import Bucket
 from keyplane.model.capacity import read_units, write_units
 from keyplane.model.errors import KeyplaneError
-from keyplane.model.throttling import Limit, throttled
+from keyplane.model.throttling import Limit, Refusals
 from storage.heat import smoothed
 
 # What is not used within this time is lost: the limits are of each second.
@@ -22,10 +22,12 @@ class PartitionLimits:
     __slots__ = (
         "_partition_id",
         "_read_units",
+        "_reads_refused",
         "_refused_reads",
         "_refused_writes",
         "_table",
         "_write_units",
+        "_writes_refused",
         "read_units_per_s",
         "reads",
         "refused_reads_per_s",
@@ -42,27 +44,38 @@ class PartitionLimits:
         self._table = table
         self.reads = Bucket(read_units, read_units * WINDOW_S, now)
         self.writes = Bucket(write_units, write_units * WINDOW_S, now)
-        # Since the last beat.
+        # Made with the first of them: few partitions are ever throttled.
+        self._refused_reads: Refusals | None = None
+        self._refused_writes: Refusals | None = None
+        # Since the last beat: units used, and requests refused.
         self._read_units = 0.0
         self._write_units = 0.0
-        self._refused_reads = 0
-        self._refused_writes = 0
+        self._reads_refused = 0
+        self._writes_refused = 0
         self.read_units_per_s = 0.0
         self.write_units_per_s = 0.0
         self.refused_reads_per_s = 0.0
         self.refused_writes_per_s = 0.0
 
-    def admit_read(self, now: float) -> None:
-        """Raises KeyplaneError(THROTTLED)."""
-        if not self.reads.admits(now):
-            self._refused_reads += 1
-            raise self._refusal(self.reads, writes=False)
+    def admit_read(self, now: float) -> KeyplaneError | None:
+        """None, or why not: THROTTLED. To be answered and not raised, since others get it, too."""
+        if self.reads.admits(now):
+            return None
+        self._reads_refused += 1
+        refused = self._refused_reads
+        if refused is None:
+            refused = self._refused_reads = self._refusals(self.reads, writes=False)
+        return refused.after(self.reads.wait_s())
 
-    def admit_write(self, now: float) -> None:
-        """Raises KeyplaneError(THROTTLED)."""
-        if not self.writes.admits(now):
-            self._refused_writes += 1
-            raise self._refusal(self.writes, writes=True)
+    def admit_write(self, now: float) -> KeyplaneError | None:
+        """As `admit_read`."""
+        if self.writes.admits(now):
+            return None
+        self._writes_refused += 1
+        refused = self._refused_writes
+        if refused is None:
+            refused = self._refused_writes = self._refusals(self.writes, writes=True)
+        return refused.after(self.writes.wait_s())
 
     def read(self, item_bytes: int, consistent: bool) -> None:
         """Takes what a read of so much costs."""
@@ -85,13 +98,13 @@ class PartitionLimits:
         self.read_units_per_s = smoothed(self.read_units_per_s, self._read_units, elapsed_s)
         self.write_units_per_s = smoothed(self.write_units_per_s, self._write_units, elapsed_s)
         self.refused_reads_per_s = smoothed(
-            self.refused_reads_per_s, self._refused_reads, elapsed_s
+            self.refused_reads_per_s, self._reads_refused, elapsed_s
         )
         self.refused_writes_per_s = smoothed(
-            self.refused_writes_per_s, self._refused_writes, elapsed_s
+            self.refused_writes_per_s, self._writes_refused, elapsed_s
         )
         self._read_units = self._write_units = 0.0
-        self._refused_reads = self._refused_writes = 0
+        self._reads_refused = self._writes_refused = 0
 
     def start_empty(self) -> None:
         """Of a partition that replaces others: it gets what those had by `inherit`."""
@@ -109,13 +122,12 @@ class PartitionLimits:
         self._write_units += units
         self.writes.take(units)
 
-    def _refusal(self, bucket: Bucket, writes: bool) -> KeyplaneError:
+    def _refusals(self, bucket: Bucket, writes: bool) -> Refusals:
         kind = "write" if writes else "read"
-        return throttled(
+        return Refusals(
             Limit.KEY_RANGE,
             writes,
             self._table,
             f"partition {self._partition_id} of {self._table!r} has done its {bucket.rate:,.0f}"
             f" {kind} units of this second; spread the load over more keys, or split it",
-            bucket.wait_s(),
         )

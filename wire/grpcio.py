@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn, TypeAlias
+from typing import NamedTuple, NoReturn, TypeAlias
 
 import grpc
 import grpc.aio
@@ -317,9 +317,21 @@ class GrpcServer:
 
     async def _fail(self, context: _Context, error: KeyplaneError) -> NoReturn:
         self._errors.inc(error.reason.name)
-        status = wire_status(error)
-        trailers = ((DETAILS_KEY, status.SerializeToString()),)
-        await context.abort(_STATUS_CODES[status.code], status.message, trailers)
+        sent_as = error.sent_as
+        if not isinstance(sent_as, _SentAs):
+            status = wire_status(error)
+            trailers = ((DETAILS_KEY, status.SerializeToString()),)
+            sent_as = _SentAs(_STATUS_CODES[status.code], status.message, trailers)
+            error.sent_as = sent_as
+        await context.abort(sent_as.code, sent_as.message, sent_as.trailers)
+
+
+class _SentAs(NamedTuple):
+    """A `KeyplaneError` as this transport sends it."""
+
+    code: grpc.StatusCode
+    message: str
+    trailers: tuple[tuple[str, bytes], ...]
 
 
 class _Methods(grpc.GenericRpcHandler):

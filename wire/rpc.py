@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 from google.rpc.status_pb2 import Status
 
-from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.errors import Code, KeyplaneError, Reason
 from keyplane.model.grpc_failures import own_failure
 from wire.ports import Reply
 
@@ -17,6 +18,10 @@ MESSAGE_BYTES_MAX = 20 * 1024 * 1024
 # Of the trailers of one reply; the largest typed detail is a RouteHint of some hundred partitions.
 METADATA_BYTES_MAX = 64 * 1024
 DETAILS_BYTES_MAX = METADATA_BYTES_MAX // 2
+
+# Refusals of peers that are recognised by their details, of one process, and how long those are.
+REFUSALS_MAX = 1024
+REFUSAL_BYTES_MAX = 2048
 
 # Open channels of one process, one per address. Past it the longest unused idle one is closed.
 CHANNELS_MAX = 1000
@@ -78,7 +83,19 @@ def failed_reply(
         text = f"{address}: {text}"
         if own is not None:
             return Reply(error=KeyplaneError(own.reason, text), sent=own.sent)
+    if code == Code.RESOURCE_EXHAUSTED and len(details) <= REFUSAL_BYTES_MAX:
+        return Reply(error=_refusal(code, text, details, detail_types))
     return Reply(error=KeyplaneError.from_status(code, text, details, detail_types))
+
+
+@lru_cache(REFUSALS_MAX)
+def _refusal(
+    code: int, text: str, details: bytes, detail_types: tuple[type[Message], ...]
+) -> KeyplaneError:
+    """One object for all that say the same: a peer that is overloaded says it to most requests.
+    Whoever passes it on has to encode it once (`KeyplaneError.sent_as`).
+    """
+    return KeyplaneError.from_status(code, text, details, detail_types)
 
 
 def broken_handler(method: str) -> KeyplaneError:

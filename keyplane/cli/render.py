@@ -30,7 +30,9 @@ def hash_text(key_hash: int) -> str:
 
 
 def table_facts(table: catalog.Table) -> dict[str, Any]:
-    """read_units, write_units: a second, 0 unless the table is provisioned."""
+    """read_units, write_units: a second, 0 unless the table is provisioned. max_, warm_: of an
+    on-demand table, 0 unless it was given any.
+    """
     return {
         "table": table.name,
         "table_id": table.table_id,
@@ -42,6 +44,10 @@ def table_facts(table: catalog.Table) -> dict[str, Any]:
         "capacity": _capacity(table.capacity_mode),
         "read_units": table.provisioned.read_capacity_units,
         "write_units": table.provisioned.write_capacity_units,
+        "max_read_units": table.on_demand.max_read_units,
+        "max_write_units": table.on_demand.max_write_units,
+        "warm_read_units": table.on_demand.warm_read_units,
+        "warm_write_units": table.on_demand.warm_write_units,
         "state": enum_word(catalog.TableState.Name(table.state), words=2),
     }
 

@@ -14,7 +14,7 @@ from keyplane.cli.output import EXIT_OK
 from keyplane.cli.render import key_attribute, partition_facts, table_facts
 from keyplane.cli.session import Session, command
 from keyplane.metadata.v1 import metadata_pb2 as pb
-from keyplane.model.limits import TABLE_UNITS_MAX
+from keyplane.model.limits import TABLE_UNITS_MAX, WARM_READ_UNITS, WARM_WRITE_UNITS
 
 
 class Durability(enum.StrEnum):
@@ -42,8 +42,8 @@ _DURABILITY_HELP = (
 )
 _CAPACITY_HELP = (
     "What it may be used: `unlimited`, as much as the machine does; `on-demand`, each partition "
-    "3,000 read and 1,000 write units a second, and throttled past that; `provisioned`, the table "
-    "as many as --read-units and --write-units say, too."
+    "3,000 read and 1,000 write units a second, and the table twice what it did before; "
+    "`provisioned`, the table as many as --read-units and --write-units say."
 )
 _UNITS_HELP = "{} capacity units a second of a provisioned table, 1 to 40,000."
 
@@ -54,6 +54,39 @@ ReadUnits = Annotated[
 WriteUnits = Annotated[
     int | None,
     typer.Option(min=1, max=TABLE_UNITS_MAX, help=_UNITS_HELP.format("Write"), show_default=False),
+]
+_MAX_HELP = (
+    "{} units a second that an on-demand table may use at most, up to 40,000; 0 for no maximum."
+)
+_WARM_HELP = (
+    "{} units a second that an on-demand table may use at once, {:,} to 40,000. They only rise."
+)
+
+MaxReadUnits = Annotated[
+    int | None,
+    typer.Option(min=0, max=TABLE_UNITS_MAX, help=_MAX_HELP.format("Read"), show_default=False),
+]
+MaxWriteUnits = Annotated[
+    int | None,
+    typer.Option(min=0, max=TABLE_UNITS_MAX, help=_MAX_HELP.format("Write"), show_default=False),
+]
+WarmReadUnits = Annotated[
+    int | None,
+    typer.Option(
+        min=WARM_READ_UNITS,
+        max=TABLE_UNITS_MAX,
+        help=_WARM_HELP.format("Read", WARM_READ_UNITS),
+        show_default=False,
+    ),
+]
+WarmWriteUnits = Annotated[
+    int | None,
+    typer.Option(
+        min=WARM_WRITE_UNITS,
+        max=TABLE_UNITS_MAX,
+        help=_WARM_HELP.format("Write", WARM_WRITE_UNITS),
+        show_default=False,
+    ),
 ]
 Name = Annotated[str, typer.Argument(help="The table's name.", show_default=False)]
 
@@ -73,7 +106,7 @@ _CREATE_EXAMPLES = """
     keyplane table create users
     keyplane table create music --partition-key artist --sort-key song --partitions 8
     keyplane table create readings --sort-key at:number --durability power
-    keyplane table create events --capacity on-demand
+    keyplane table create events --capacity on-demand --max-write-units 500
     keyplane table create orders --capacity provisioned --read-units 500 --write-units 100
 """
 
@@ -90,6 +123,10 @@ def create(
     capacity: Annotated[Capacity, typer.Option(help=_CAPACITY_HELP)] = Capacity.UNLIMITED,
     read_units: ReadUnits = None,
     write_units: WriteUnits = None,
+    max_read_units: MaxReadUnits = None,
+    max_write_units: MaxWriteUnits = None,
+    warm_read_units: WarmReadUnits = None,
+    warm_write_units: WarmWriteUnits = None,
 ) -> int:
     """Creates a table, its partitions spread over the storage nodes."""
     try:
@@ -101,6 +138,9 @@ def create(
             durability=_DURABILITIES[durability],
             capacity_mode=_CAPACITY_MODES[capacity],
             provisioned=_provisioned(read_units, write_units),
+            on_demand=_on_demand(
+                max_read_units, max_write_units, warm_read_units, warm_write_units
+            ),
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
@@ -111,6 +151,7 @@ _UPDATE_EXAMPLES = """
     keyplane table update events --capacity unlimited
     keyplane table update orders --read-units 1000 --write-units 100
     keyplane table update readings --durability process
+    keyplane table update events --warm-write-units 20000 --max-write-units 0
 """
 
 
@@ -125,14 +166,21 @@ def update(
     ] = None,
     read_units: ReadUnits = None,
     write_units: WriteUnits = None,
+    max_read_units: MaxReadUnits = None,
+    max_write_units: MaxWriteUnits = None,
+    warm_read_units: WarmReadUnits = None,
+    warm_write_units: WarmWriteUnits = None,
 ) -> int:
     """Changes a table's settings, while it is used."""
     provisioned = _provisioned(read_units, write_units)
-    if durability is None and capacity is None and provisioned is None:
+    on_demand = _on_demand(max_read_units, max_write_units, warm_read_units, warm_write_units)
+    if durability is None and capacity is None and provisioned is None and on_demand is None:
         raise typer.BadParameter(
-            "name what to change: --durability, --capacity, or --read-units and --write-units"
+            "name what to change: --durability, --capacity, or --read-units and --write-units; of"
+            " an on-demand table --max-read-units, --max-write-units, --warm-read-units or"
+            " --warm-write-units"
         )
-    request = pb.UpdateTableRequest(table=name, provisioned=provisioned)
+    request = pb.UpdateTableRequest(table=name, provisioned=provisioned, on_demand=on_demand)
     if durability is not None:
         request.durability = _DURABILITIES[durability]
     if capacity is not None:
@@ -150,6 +198,18 @@ def _provisioned(
     return catalog.ProvisionedThroughput(
         read_capacity_units=read_units, write_capacity_units=write_units
     )
+
+
+def _on_demand(
+    max_reads: int | None, max_writes: int | None, warm_reads: int | None, warm_writes: int | None
+) -> catalog.OnDemandThroughput | None:
+    on_demand = catalog.OnDemandThroughput(
+        max_read_units=max_reads,
+        max_write_units=max_writes,
+        warm_read_units=warm_reads,
+        warm_write_units=warm_writes,
+    )
+    return on_demand if on_demand.ListFields() else None
 
 
 def list_(session: Session) -> int:

@@ -117,6 +117,7 @@ class Reason(enum.Enum):
         Code.RESOURCE_EXHAUSTED, True, True, 400, "ProvisionedThroughputExceededException"
     )
     OVERLOADED = _Row(Code.RESOURCE_EXHAUSTED, True, True, 503, "ServiceUnavailable")
+    LIMIT_EXCEEDED = _Row(Code.RESOURCE_EXHAUSTED, True, True, 400, "LimitExceededException")
     RETRY_BUDGET_SPENT = _Row(Code.UNAVAILABLE, True, True, *_UNAVAILABLE)
     MEMDS_UNAVAILABLE = _Row(Code.UNAVAILABLE, True, True, *_UNAVAILABLE)
     SHUTTING_DOWN = _Row(Code.UNAVAILABLE, True, True, *_UNAVAILABLE)
@@ -197,6 +198,8 @@ class KeyplaneError(Exception):
     metadata: facts for programs, as strings; travels as ErrorInfo.metadata.
     retry_after_s: seconds after which a retry makes sense; travels as RetryInfo.
     details: typed protobuf messages for the receiver, such as a RouteHint.
+    sent_as: what a transport has made of all this to send it, for when it is sent again. Nothing of
+        an error is changed once it has been made.
     """
 
     reason: Reason
@@ -204,6 +207,7 @@ class KeyplaneError(Exception):
     metadata: Mapping[str, str] = field(default_factory=dict)
     retry_after_s: float | None = None
     details: tuple[Message, ...] = ()
+    sent_as: object = field(default=None, init=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.reason.name}: {self.message}"

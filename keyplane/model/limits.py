@@ -49,6 +49,11 @@ PARTITION_BYTES = 10 << 30
 # has asked for more, https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ServiceQuotas.html
 TABLE_UNITS_MAX = 40_000
 
+# Read and write units a second that an on-demand table may use at once when it is new,
+# https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/on-demand-capacity-mode.html
+WARM_READ_UNITS = 12_000
+WARM_WRITE_UNITS = 4_000
+
 TABLE_NAME = re.compile(r"[A-Za-z0-9_.-]{3,255}")
 
 

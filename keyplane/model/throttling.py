@@ -7,6 +7,7 @@ https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/throttling-diag
 from __future__ import annotations
 
 import enum
+import math
 from typing import Final
 
 from keyplane.model.errors import KeyplaneError, Reason
@@ -37,6 +38,49 @@ def throttling_reason(limit: Limit, writes: bool, index: bool = False) -> str:
 def table_arn(table: str) -> str:
     """The name of a table among all resources."""
     return _ARN + table
+
+
+# Seconds. Waits are told in steps, rounded up, so that many refusals are the same: fine ones, and
+# coarse ones where it takes long.
+_STEP_S: Final = 0.005
+_COARSE_FROM_S: Final = 0.5
+_COARSE_STEP_S: Final = 0.1
+
+# Of one limit, with different waits. The wait falls with time, so few are in use at once.
+_KEPT_MAX: Final = 16
+
+
+class Refusals:
+    """Refusals of one limit, made once for each wait that they tell.
+
+    Under overload most requests are refused, and what is sent for an error is kept with it
+    (`KeyplaneError.sent_as`): so a refusal costs next to nothing.
+    """
+
+    __slots__ = ("_by_wait", "_limit", "_message", "_table", "_writes")
+
+    def __init__(self, limit: Limit, writes: bool, table: str, message: str) -> None:
+        self._limit = limit
+        self._writes = writes
+        self._table = table
+        self._message = message
+        # By the wait in fine steps.
+        self._by_wait: dict[int, KeyplaneError] = {}
+
+    def after(self, wait_s: float) -> KeyplaneError:
+        """The one that asks to come back after so long, or a little longer."""
+        step_s = _STEP_S if wait_s < _COARSE_FROM_S else _COARSE_STEP_S
+        # What is a step already stays one, whatever its last bit.
+        count = max(1, math.ceil(wait_s / step_s - 1e-6))
+        steps = count * round(step_s / _STEP_S)
+        found = self._by_wait.get(steps)
+        if found is None:
+            if len(self._by_wait) >= _KEPT_MAX:
+                self._by_wait.clear()
+            after_s = steps * _STEP_S
+            found = throttled(self._limit, self._writes, self._table, self._message, after_s)
+            self._by_wait[steps] = found
+        return found
 
 
 def throttled(

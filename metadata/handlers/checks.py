@@ -7,7 +7,13 @@ import re
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.metadata.v1 import metadata_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
-from keyplane.model.limits import KEY_NAME_BYTES_MAX, TABLE_UNITS_MAX, validate_table_name
+from keyplane.model.limits import (
+    KEY_NAME_BYTES_MAX,
+    TABLE_UNITS_MAX,
+    WARM_READ_UNITS,
+    WARM_WRITE_UNITS,
+    validate_table_name,
+)
 from metadata.config import (
     HEARTBEAT_LOADS_MAX,
     LOAD_PER_SECOND_MAX,
@@ -53,6 +59,8 @@ def check_new_table(request: pb.CreateTableRequest) -> None:
     check_settings(request)
     if request.HasField("provisioned") and not request.capacity_mode:
         raise invalid("provisioned throughput is of the capacity mode PROVISIONED; name it")
+    if request.HasField("on_demand") and not request.capacity_mode:
+        raise invalid("maximum and warm throughput are of the capacity mode ON_DEMAND; name it")
 
 
 def check_key_attribute(what: str, attribute: catalog.KeyAttribute) -> None:
@@ -80,6 +88,37 @@ def check_settings(request: pb.CreateTableRequest | pb.UpdateTableRequest) -> No
             "a PROVISIONED table needs provisioned throughput: how many read and write units a"
             " second it may use"
         )
+    if request.HasField("on_demand"):
+        if request.capacity_mode not in (0, catalog.CAPACITY_MODE_ON_DEMAND):
+            raise invalid(
+                "only a table of the capacity mode ON_DEMAND has maximum and warm throughput"
+            )
+        check_on_demand(request.on_demand)
+
+
+def check_on_demand(on_demand: catalog.OnDemandThroughput) -> None:
+    if not on_demand.ListFields():
+        raise invalid("name the maximum or warm read or write units that the table is to have")
+    for kind, most, warm, start in (
+        ("read", on_demand.max_read_units, on_demand.warm_read_units, WARM_READ_UNITS),
+        ("write", on_demand.max_write_units, on_demand.warm_write_units, WARM_WRITE_UNITS),
+    ):
+        if most > TABLE_UNITS_MAX:
+            raise invalid(
+                f"{most:,} {kind} units a second at most: a maximum is up to"
+                f" {TABLE_UNITS_MAX:,}, and 0 for none"
+            )
+        if not on_demand.HasField("warm_read_units" if kind == "read" else "warm_write_units"):
+            continue
+        if not start <= warm <= TABLE_UNITS_MAX:
+            raise invalid(
+                f"{warm:,} warm {kind} units a second: an on-demand table has {start:,} already,"
+                f" and may be given up to {TABLE_UNITS_MAX:,}"
+            )
+        if 0 < most < warm:
+            raise invalid(
+                f"{warm:,} warm {kind} units a second are of no use with a maximum of {most:,}"
+            )
 
 
 def check_throughput(provisioned: catalog.ProvisionedThroughput) -> None:

@@ -36,7 +36,8 @@ def _describe(parts: Parts, request: pb.DescribeTableRequest, answer: Answer) ->
 
 def _update(parts: Parts, request: pb.UpdateTableRequest, answer: Answer) -> None:
     validate_table_name(request.table)
-    if not (request.durability or request.capacity_mode or request.HasField("provisioned")):
+    throughput = request.HasField("provisioned") or request.HasField("on_demand")
+    if not (request.durability or request.capacity_mode or throughput):
         raise invalid(
             "there is nothing to update; name a durability, a capacity mode or a throughput"
         )

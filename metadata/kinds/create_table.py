@@ -34,7 +34,7 @@ from metadata.operations import RESULT_IDS_SHOWN_MAX, Operation, State
 from metadata.peers import OPEN_PARTITIONS, Question
 from metadata.placement import nodes_by_room
 from metadata.plans import CreatePlan, Kind
-from metadata.records import KeyAttribute, TableRecord, Throughput
+from metadata.records import KeyAttribute, OnDemand, TableRecord, Throughput
 from metadata.writer import Decision
 
 
@@ -60,6 +60,7 @@ def begin(world: World, catalog: Catalog, request: pb.CreateTableRequest) -> Dec
             map_version=held.map_version if held else 0,
             created_at=world.now,
             partitions_min=count,
+            on_demand=OnDemand().updated(request.on_demand).warmed(Throughput.of(request)),
         )
         nodes = nodes_by_room(catalog, world.registry)[:count]
         plan = CreatePlan(catalog.counters.partition_id, count, tuple(nodes))

@@ -32,7 +32,7 @@ ADMISSION: tuple[Mutant, ...] = (
         "writes-not-admitted",
         "A storage node takes writes in whatever is left of its partition's units.",
         ("I11",),
-        (Edit(Executor._enqueue, "limits.admit_write(now)", "pass"),),
+        (Edit(Executor._enqueue, "limits.admit_write(now)", "None"),),
     ),
     Mutant(
         "saves-up-without-end",

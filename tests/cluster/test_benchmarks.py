@@ -62,18 +62,10 @@ def test_admission_is_compared_with_its_arithmetic(tmp_path: Path) -> None:
     """So short that its figures say little; but burst and refusals are there."""
     result = run(
         "admission",
-        *(
-            "--burst-s",
-            "3",
-            "--seconds",
-            "1",
-            "--outage-s",
-            "1",
-            "--heat-s",
-            "1",
-            "--plots",
-            str(tmp_path),
-        ),
+        *("--burst-s", "3", "--seconds", "1", "--outage-s", "1", "--heat-s", "1"),
+        *("--plots", str(tmp_path)),
+        *("--only", "independence", "--only", "overload"),
+        *("--only", "heat", "--only", "burst"),
     )
     found = {each["name"]: each for each in result["scenarios"]}
     assert len(found) == 16
@@ -89,6 +81,18 @@ def test_admission_is_compared_with_its_arithmetic(tmp_path: Path) -> None:
         "admission-granter-dead.svg",
         "admission-granter-back.svg",
     }
+
+
+def test_on_demand_tables_are_seen_to_double(tmp_path: Path) -> None:
+    """So short that its figures say little; but a new table is throttled and a grown one is not."""
+    options = ("--only", "doubling", "--doubling-s", "5", "--plots", str(tmp_path))
+    result = run("admission", *options)
+    found = {each["name"]: each for each in result["scenarios"]}
+    assert found["doubling: new table"]["computed"] == 4_000
+    assert found["doubling: twice the peak, let in"]["measured"] > 0.5
+    assert found["doubling: three times the peak"]["measured"] > 0
+    assert result["overload_goodput_ratio"] is None
+    assert [path.name for path in tmp_path.iterdir()] == ["admission-doubling.svg"]
 
 
 TINY = ["--seconds", "0.3", "--rounds", "1", "--items", "500"]

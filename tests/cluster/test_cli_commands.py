@@ -130,6 +130,37 @@ def test_a_provisioned_table_is_made_and_changed_by_its_units(cli: Cli) -> None:
     cli("table", "delete", "billing")
 
 
+def test_an_on_demand_table_has_a_maximum_and_is_made_warm(cli: Cli) -> None:
+    def limits(table: str) -> dict[str, int]:
+        described = cli("table", "describe", table)
+        return {
+            name: units
+            for name, units in described.items()
+            if name.startswith(("max_", "warm_")) and units
+        }
+
+    cli("table", "create", "clicks", "--capacity", "on-demand", "--max-write-units", "500")
+    assert limits("clicks") == {"max_write_units": 500}
+    cli("table", "update", "clicks", "--warm-read-units", "20000", "--max-write-units", "0")
+    assert limits("clicks") == {"warm_read_units": 20_000}
+    for arguments, says in (
+        (("--max-read-units", "-1"), "greater than or equal to 0"),
+        (("--max-read-units", "40001"), "less than or equal to 40000"),
+        (("--warm-write-units", "3999"), "greater than or equal to 4000"),
+    ):
+        error = cli("table", "update", "clicks", *arguments, code=2)["error"]
+        assert says in error["message"]
+    for arguments, says in (
+        (("--warm-read-units", "19999"), "only rises"),
+        (("--max-read-units", "13000", "--warm-read-units", "30000"), "of no use"),
+        (("--capacity", "unlimited", "--max-read-units", "5"), "capacity mode ON_DEMAND"),
+    ):
+        error = cli("table", "update", "clicks", *arguments, code=3)["error"]
+        assert error["reason"] == "INVALID_ARGUMENT"
+        assert says in error["message"]
+    cli("table", "delete", "clicks")
+
+
 def test_partitions_split_merge_move_and_leave_a_node(cli: Cli) -> None:
     cli("table", "create", "users", "--partitions", "1")
     (whole,) = cli("table", "partitions", "users")["partitions"]

@@ -17,6 +17,7 @@ from keyplane.cluster import Cluster, ClusterConfig, Kind
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.granter.v1 import granter_pb2, granter_pb2_grpc
 from keyplane.metadata.v1 import metadata_pb2 as metadata
+from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.items import to_item
 
 pytestmark = pytest.mark.cluster
@@ -56,17 +57,20 @@ def create(
     name: str,
     partitions: int = 1,
     provisioned: catalog.ProvisionedThroughput | None = None,
+    on_demand: catalog.OnDemandThroughput | None = None,
 ) -> None:
-    on_demand = provisioned is None
+    """On-demand, unless it is provisioned."""
+    is_on_demand = provisioned is None
     admin.run(
         metadata.CreateTableRequest(
             table=name,
             partition_key=catalog.KeyAttribute(name="id", type=catalog.SCALAR_TYPE_STRING),
             partitions=partitions,
             capacity_mode=catalog.CAPACITY_MODE_ON_DEMAND
-            if on_demand
+            if is_on_demand
             else catalog.CAPACITY_MODE_PROVISIONED,
             provisioned=provisioned,
+            on_demand=on_demand,
         )
     )
 
@@ -164,6 +168,8 @@ def test_an_update_lifts_the_limit(cluster: Cluster, admin: AdminClient) -> None
         assert write(client, "lifted", 0.5)[PARTITION_REASON]
         unlimited = catalog.CAPACITY_MODE_UNLIMITED
         admin.run(metadata.UpdateTableRequest(table="lifted", capacity_mode=unlimited))
+        # The partition is told at once; routers, which limit the table, hear of it in MemDS.
+        time.sleep(1.0)
         assert set(write(client, "lifted", 0.5)) == {"written"}
 
 
@@ -190,6 +196,86 @@ def test_a_provisioned_table_does_its_rate_over_all_routers_and_without_a_grante
         _spend(cluster, client, "provisioned")
         ends = write(client, "provisioned", 5.0, users=100)
         assert ends["written"] == pytest.approx(10, abs=3)
+
+
+def test_a_new_on_demand_table_does_what_it_starts_with_over_all_its_partitions(
+    cluster: Cluster, admin: AdminClient
+) -> None:
+    """4,000 units a second are 40 of the large items, and eight partitions would do twice that."""
+    create(admin, "growing", partitions=8)
+    with Client(cluster.addresses(Kind.ROUTER), config=NO_RETRIES) as client:
+        write(client, "growing", 2.0, users=100)
+        began = time.monotonic()
+        ends = write(client, "growing", 4.0, users=100)
+        took_s = time.monotonic() - began
+        assert ends["written"] == pytest.approx(40 * took_s, rel=0.2)
+        # To callers it is one with a limit of partitions, which are what has to grow.
+        assert ends[PARTITION_REASON]
+        with pytest.raises(Throttled, match="twice its peak"):
+            for number in range(1000):
+                client.put_item("growing", {"id": f"user-{number % 100}", "value": LARGE})
+
+
+def test_an_on_demand_table_keeps_to_its_maximum_until_that_is_taken_away(
+    cluster: Cluster, admin: AdminClient
+) -> None:
+    create(admin, "capped", partitions=8, on_demand=catalog.OnDemandThroughput(max_write_units=500))
+    reason = "TableWriteMaxOnDemandThroughputExceeded"
+    with Client(cluster.addresses(Kind.ROUTER), config=NO_RETRIES) as client:
+        write(client, "capped", 2.0, users=100)
+        ends = write(client, "capped", 4.0, users=100)
+        assert ends["written"] == pytest.approx(5 * 4, abs=4)
+        assert ends[reason] > ends["written"]
+        # Reads have a maximum of their own, which is none.
+        assert client.get_item("capped", {"id": "user-1"}, consistent=True)
+        uncapped = catalog.OnDemandThroughput(max_write_units=0)
+        admin.run(metadata.UpdateTableRequest(table="capped", on_demand=uncapped))
+        # Routers hear of it in MemDS, and of the new rate with the next grant.
+        time.sleep(2.0)
+        assert reason not in write(client, "capped", 1.0, users=100)
+
+
+def test_a_granter_that_is_gone_costs_an_on_demand_table_nothing(
+    cluster: Cluster, admin: AdminClient
+) -> None:
+    """The limits of partitions remain; with a new granter its maximum is back."""
+    create(admin, "alone", partitions=8, on_demand=catalog.OnDemandThroughput(max_write_units=500))
+    reason = "TableWriteMaxOnDemandThroughputExceeded"
+    with Client(cluster.addresses(Kind.ROUTER), config=NO_RETRIES) as client:
+        assert write(client, "alone", 2.0, users=100)[reason]
+        cluster.kill("granter")
+        time.sleep(GranterConfig().valid_s)
+        assert set(write(client, "alone", 2.0, users=100)) <= {"written", PARTITION_REASON}
+        cluster.restart("granter")
+        write(client, "alone", 2.0, users=100)
+        ends = write(client, "alone", 4.0, users=100)
+        assert ends["written"] == pytest.approx(5 * 4, abs=4)
+        assert ends[reason]
+
+
+def test_changing_modes_too_often_is_refused_with_when_it_is_possible_again(
+    admin: AdminClient,
+) -> None:
+    units = catalog.ProvisionedThroughput(read_capacity_units=5, write_capacity_units=5)
+    create(admin, "fickle", provisioned=units)
+    provisioned = metadata.UpdateTableRequest(
+        table="fickle", capacity_mode=catalog.CAPACITY_MODE_PROVISIONED, provisioned=units
+    )
+    on_demand = metadata.UpdateTableRequest(
+        table="fickle", capacity_mode=catalog.CAPACITY_MODE_ON_DEMAND
+    )
+    for _ in range(4):
+        admin.run(on_demand)
+        admin.run(provisioned)
+    with pytest.raises(KeyplaneError, match="4 times within 24 hours") as raised:
+        admin.run(on_demand)
+    error = raised.value
+    assert error.reason is Reason.LIMIT_EXCEEDED
+    assert error.retry_after_s == pytest.approx(24 * 3600, abs=600)
+    assert error.metadata["possible_at"] in error.message
+    # Everything else goes on.
+    units.read_capacity_units = 50
+    admin.run(metadata.UpdateTableRequest(table="fickle", provisioned=units))
 
 
 def _spend(cluster: Cluster, client: Client, table: str) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.partition import even_ranges
+from metadata.capacity_changes import CapacityChanges
 from metadata.change import EvenPartitions
 from metadata.handlers.page_tokens import make_token, read_token
 from metadata.operations import Operation, State
@@ -26,16 +27,26 @@ from metadata.plans import (
     plan_from_json,
     plan_to_json,
 )
+from metadata.records import OnDemand, Throughput
 
 _ID = st.integers(1, 2**62)
 _HASH = st.integers(0, 2**64 - 1)
 _NODE = st.text("abc-1", min_size=1)
+_UNITS = st.integers(0, 40_000)
+_TIMES = st.lists(st.floats(0, 1e10), max_size=27).map(tuple)
 PLANS = {
     Kind.CREATE_TABLE: st.builds(
         CreatePlan, _ID, st.integers(1, 10**6), st.lists(_NODE).map(tuple), st.text(), st.text()
     ),
     Kind.DELETE_TABLE: st.builds(DeletePlan),
-    Kind.UPDATE_TABLE: st.builds(UpdatePlan, st.sampled_from([1, 2])),
+    Kind.UPDATE_TABLE: st.builds(
+        UpdatePlan,
+        st.sampled_from([1, 2]),
+        st.sampled_from([0, 1, 2, 3]),
+        st.none() | st.builds(Throughput, _UNITS, _UNITS),
+        st.none() | st.builds(OnDemand, _UNITS, _UNITS, _UNITS, _UNITS),
+        st.none() | st.builds(CapacityChanges, _TIMES, _TIMES),
+    ),
     Kind.SPLIT: st.builds(SplitPlan, st.none() | _HASH, _ID, _ID),
     Kind.MERGE: st.builds(MergePlan, _ID, st.sampled_from(MergeStage), _NODE),
     Kind.MOVE: st.builds(MovePlan, _NODE, st.text()),

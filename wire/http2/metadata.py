@@ -412,8 +412,13 @@ def trailers(code: int, message: str, details: bytes = b"") -> bytes:
 
 
 def error_trailers(error: KeyplaneError) -> bytes:
+    sent_as = error.sent_as
+    if isinstance(sent_as, bytes):
+        return sent_as
     status = wire_status(error)
-    return trailers(status.code, status.message, status.SerializeToString())
+    block = trailers(status.code, status.message, status.SerializeToString())
+    error.sent_as = block
+    return block
 
 
 class Timeouts:

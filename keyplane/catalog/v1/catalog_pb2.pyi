@@ -72,7 +72,9 @@ class _CapacityModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Capacity
     CAPACITY_MODE_UNLIMITED: _CapacityMode.ValueType  # 1
     """As much as the machines can do."""
     CAPACITY_MODE_ON_DEMAND: _CapacityMode.ValueType  # 2
-    """As much as one partition of DynamoDB can do, for each partition."""
+    """Of each partition as much as one of DynamoDB's can do, and of the table up to twice what it did
+    before.
+    """
     CAPACITY_MODE_PROVISIONED: _CapacityMode.ValueType  # 3
     """As much as is said of the table, and of each partition no more than ON_DEMAND."""
 
@@ -83,7 +85,9 @@ CAPACITY_MODE_UNSPECIFIED: CapacityMode.ValueType  # 0
 CAPACITY_MODE_UNLIMITED: CapacityMode.ValueType  # 1
 """As much as the machines can do."""
 CAPACITY_MODE_ON_DEMAND: CapacityMode.ValueType  # 2
-"""As much as one partition of DynamoDB can do, for each partition."""
+"""Of each partition as much as one of DynamoDB's can do, and of the table up to twice what it did
+before.
+"""
 CAPACITY_MODE_PROVISIONED: CapacityMode.ValueType  # 3
 """As much as is said of the table, and of each partition no more than ON_DEMAND."""
 Global___CapacityMode: _TypeAlias = CapacityMode  # noqa: Y015
@@ -202,6 +206,55 @@ class ProvisionedThroughput(_message.Message):
 Global___ProvisionedThroughput: _TypeAlias = ProvisionedThroughput  # noqa: Y015
 
 @_typing.final
+class OnDemandThroughput(_message.Message):
+    """Of an ON_DEMAND table, in capacity units a second, up to 40,000. What is not set is as DynamoDB has
+    it: no maximum, and 12,000 read and 4,000 write units warm.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_READ_UNITS_FIELD_NUMBER: _builtins.int
+    MAX_WRITE_UNITS_FIELD_NUMBER: _builtins.int
+    WARM_READ_UNITS_FIELD_NUMBER: _builtins.int
+    WARM_WRITE_UNITS_FIELD_NUMBER: _builtins.int
+    max_read_units: _builtins.int
+    """What the table may use at most; 0 means no such maximum."""
+    max_write_units: _builtins.int
+    warm_read_units: _builtins.int
+    """What it may use at once, whatever it did before. It only rises."""
+    warm_write_units: _builtins.int
+    def __init__(
+        self,
+        *,
+        max_read_units: _builtins.int | None = ...,
+        max_write_units: _builtins.int | None = ...,
+        warm_read_units: _builtins.int | None = ...,
+        warm_write_units: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_read_units", b"_max_read_units", "_max_write_units", b"_max_write_units", "_warm_read_units", b"_warm_read_units", "_warm_write_units", b"_warm_write_units", "max_read_units", b"max_read_units", "max_write_units", b"max_write_units", "warm_read_units", b"warm_read_units", "warm_write_units", b"warm_write_units"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_read_units", b"_max_read_units", "_max_write_units", b"_max_write_units", "_warm_read_units", b"_warm_read_units", "_warm_write_units", b"_warm_write_units", "max_read_units", b"max_read_units", "max_write_units", b"max_write_units", "warm_read_units", b"warm_read_units", "warm_write_units", b"warm_write_units"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_read_units: _TypeAlias = _typing.Literal["max_read_units"]  # noqa: Y015
+    _WhichOneofArgType__max_read_units: _TypeAlias = _typing.Literal["_max_read_units", b"_max_read_units"]  # noqa: Y015
+    _WhichOneofReturnType__max_write_units: _TypeAlias = _typing.Literal["max_write_units"]  # noqa: Y015
+    _WhichOneofArgType__max_write_units: _TypeAlias = _typing.Literal["_max_write_units", b"_max_write_units"]  # noqa: Y015
+    _WhichOneofReturnType__warm_read_units: _TypeAlias = _typing.Literal["warm_read_units"]  # noqa: Y015
+    _WhichOneofArgType__warm_read_units: _TypeAlias = _typing.Literal["_warm_read_units", b"_warm_read_units"]  # noqa: Y015
+    _WhichOneofReturnType__warm_write_units: _TypeAlias = _typing.Literal["warm_write_units"]  # noqa: Y015
+    _WhichOneofArgType__warm_write_units: _TypeAlias = _typing.Literal["_warm_write_units", b"_warm_write_units"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_read_units) -> _WhichOneofReturnType__max_read_units | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_write_units) -> _WhichOneofReturnType__max_write_units | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__warm_read_units) -> _WhichOneofReturnType__warm_read_units | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__warm_write_units) -> _WhichOneofReturnType__warm_write_units | None: ...
+
+Global___OnDemandThroughput: _TypeAlias = OnDemandThroughput  # noqa: Y015
+
+@_typing.final
 class Table(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -215,6 +268,7 @@ class Table(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     CAPACITY_MODE_FIELD_NUMBER: _builtins.int
     PROVISIONED_FIELD_NUMBER: _builtins.int
+    ON_DEMAND_FIELD_NUMBER: _builtins.int
     table_id: _builtins.int
     name: _builtins.str
     hash_seed: _builtins.int
@@ -234,6 +288,10 @@ class Table(_message.Message):
     def provisioned(self) -> Global___ProvisionedThroughput:
         """Set if and only if the mode is PROVISIONED."""
 
+    @_builtins.property
+    def on_demand(self) -> Global___OnDemandThroughput:
+        """Set only if the mode is ON_DEMAND and there is something to say."""
+
     def __init__(
         self,
         *,
@@ -247,10 +305,11 @@ class Table(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         capacity_mode: Global___CapacityMode.ValueType = ...,
         provisioned: Global___ProvisionedThroughput | None = ...,
+        on_demand: Global___OnDemandThroughput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "partition_key", b"partition_key", "provisioned", b"provisioned", "sort_key", b"sort_key"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "on_demand", b"on_demand", "partition_key", b"partition_key", "provisioned", b"provisioned", "sort_key", b"sort_key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_mode", b"capacity_mode", "created_at", b"created_at", "durability", b"durability", "hash_seed", b"hash_seed", "name", b"name", "partition_key", b"partition_key", "provisioned", b"provisioned", "sort_key", b"sort_key", "state", b"state", "table_id", b"table_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_mode", b"capacity_mode", "created_at", b"created_at", "durability", b"durability", "hash_seed", b"hash_seed", "name", b"name", "on_demand", b"on_demand", "partition_key", b"partition_key", "provisioned", b"provisioned", "sort_key", b"sort_key", "state", b"state", "table_id", b"table_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

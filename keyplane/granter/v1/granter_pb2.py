@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!keyplane/granter/v1/granter.proto\x12\x13keyplane.granter.v1\".\n\x03Use\x12\x0c\n\x04used\x18\x01 \x01(\x01\x12\x19\n\x11wanted_per_second\x18\x02 \x01(\x01\"\xc3\x01\n\x08TableUse\x12\x10\n\x08table_id\x18\x01 \x01(\x04\x12\x13\n\x0bmap_version\x18\x02 \x01(\x04\x12\x1d\n\x15read_units_per_second\x18\x03 \x01(\x01\x12\x1e\n\x16write_units_per_second\x18\x04 \x01(\x01\x12\'\n\x05reads\x18\x05 \x01(\x0b\x32\x18.keyplane.granter.v1.Use\x12(\n\x06writes\x18\x06 \x01(\x0b\x32\x18.keyplane.granter.v1.Use\"Q\n\rRefillRequest\x12\x11\n\trouter_id\x18\x01 \x01(\t\x12-\n\x06tables\x18\x02 \x03(\x0b\x32\x1d.keyplane.granter.v1.TableUse\"5\n\nTableGrant\x12\x12\n\nread_units\x18\x01 \x01(\x01\x12\x13\n\x0bwrite_units\x18\x02 \x01(\x01\"S\n\x0eRefillResponse\x12/\n\x06grants\x18\x01 \x03(\x0b\x32\x1f.keyplane.granter.v1.TableGrant\x12\x10\n\x08valid_ms\x18\x02 \x01(\r\"\x14\n\x12ListBudgetsRequest\"S\n\x06\x42udget\x12\x18\n\x10units_per_second\x18\x01 \x01(\x01\x12\r\n\x05level\x18\x02 \x01(\x01\x12\x0f\n\x07granted\x18\x03 \x01(\x01\x12\x0f\n\x07routers\x18\x04 \x01(\r\"x\n\x0bTableBudget\x12\x10\n\x08table_id\x18\x01 \x01(\x04\x12*\n\x05reads\x18\x02 \x01(\x0b\x32\x1b.keyplane.granter.v1.Budget\x12+\n\x06writes\x18\x03 \x01(\x0b\x32\x1b.keyplane.granter.v1.Budget\"G\n\x13ListBudgetsResponse\x12\x30\n\x06tables\x18\x01 \x03(\x0b\x32 .keyplane.granter.v1.TableBudget2\xc5\x01\n\x0eGranterService\x12Q\n\x06Refill\x12\".keyplane.granter.v1.RefillRequest\x1a#.keyplane.granter.v1.RefillResponse\x12`\n\x0bListBudgets\x12\'.keyplane.granter.v1.ListBudgetsRequest\x1a(.keyplane.granter.v1.ListBudgetsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!keyplane/granter/v1/granter.proto\x12\x13keyplane.granter.v1\".\n\x03Use\x12\x0c\n\x04used\x18\x01 \x01(\x01\x12\x19\n\x11wanted_per_second\x18\x02 \x01(\x01\"$\n\x06Growth\x12\x0c\n\x04warm\x18\x01 \x01(\x01\x12\x0c\n\x04peak\x18\x02 \x01(\x01\"\xa8\x02\n\x08TableUse\x12\x10\n\x08table_id\x18\x01 \x01(\x04\x12\x13\n\x0bmap_version\x18\x02 \x01(\x04\x12\x1d\n\x15read_units_per_second\x18\x03 \x01(\x01\x12\x1e\n\x16write_units_per_second\x18\x04 \x01(\x01\x12\'\n\x05reads\x18\x05 \x01(\x0b\x32\x18.keyplane.granter.v1.Use\x12(\n\x06writes\x18\x06 \x01(\x0b\x32\x18.keyplane.granter.v1.Use\x12\x30\n\x0bread_growth\x18\x07 \x01(\x0b\x32\x1b.keyplane.granter.v1.Growth\x12\x31\n\x0cwrite_growth\x18\x08 \x01(\x0b\x32\x1b.keyplane.granter.v1.Growth\"Q\n\rRefillRequest\x12\x11\n\trouter_id\x18\x01 \x01(\t\x12-\n\x06tables\x18\x02 \x03(\x0b\x32\x1d.keyplane.granter.v1.TableUse\"\x90\x01\n\nTableGrant\x12\x12\n\nread_units\x18\x01 \x01(\x01\x12\x13\n\x0bwrite_units\x18\x02 \x01(\x01\x12+\n\x05reads\x18\x03 \x01(\x0b\x32\x1c.keyplane.granter.v1.Growing\x12,\n\x06writes\x18\x04 \x01(\x0b\x32\x1c.keyplane.granter.v1.Growing\"1\n\x07Growing\x12\x18\n\x10units_per_second\x18\x01 \x01(\x01\x12\x0c\n\x04peak\x18\x02 \x01(\x01\"S\n\x0eRefillResponse\x12/\n\x06grants\x18\x01 \x03(\x0b\x32\x1f.keyplane.granter.v1.TableGrant\x12\x10\n\x08valid_ms\x18\x02 \x01(\r\"\x14\n\x12ListBudgetsRequest\"a\n\x06\x42udget\x12\x18\n\x10units_per_second\x18\x01 \x01(\x01\x12\r\n\x05level\x18\x02 \x01(\x01\x12\x0f\n\x07granted\x18\x03 \x01(\x01\x12\x0f\n\x07routers\x18\x04 \x01(\r\x12\x0c\n\x04peak\x18\x05 \x01(\x01\"x\n\x0bTableBudget\x12\x10\n\x08table_id\x18\x01 \x01(\x04\x12*\n\x05reads\x18\x02 \x01(\x0b\x32\x1b.keyplane.granter.v1.Budget\x12+\n\x06writes\x18\x03 \x01(\x0b\x32\x1b.keyplane.granter.v1.Budget\"G\n\x13ListBudgetsResponse\x12\x30\n\x06tables\x18\x01 \x03(\x0b\x32 .keyplane.granter.v1.TableBudget2\xc5\x01\n\x0eGranterService\x12Q\n\x06Refill\x12\".keyplane.granter.v1.RefillRequest\x1a#.keyplane.granter.v1.RefillResponse\x12`\n\x0bListBudgets\x12\'.keyplane.granter.v1.ListBudgetsRequest\x1a(.keyplane.granter.v1.ListBudgetsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,22 +33,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_USE']._serialized_start=58
   _globals['_USE']._serialized_end=104
-  _globals['_TABLEUSE']._serialized_start=107
-  _globals['_TABLEUSE']._serialized_end=302
-  _globals['_REFILLREQUEST']._serialized_start=304
-  _globals['_REFILLREQUEST']._serialized_end=385
-  _globals['_TABLEGRANT']._serialized_start=387
-  _globals['_TABLEGRANT']._serialized_end=440
-  _globals['_REFILLRESPONSE']._serialized_start=442
-  _globals['_REFILLRESPONSE']._serialized_end=525
-  _globals['_LISTBUDGETSREQUEST']._serialized_start=527
-  _globals['_LISTBUDGETSREQUEST']._serialized_end=547
-  _globals['_BUDGET']._serialized_start=549
-  _globals['_BUDGET']._serialized_end=632
-  _globals['_TABLEBUDGET']._serialized_start=634
-  _globals['_TABLEBUDGET']._serialized_end=754
-  _globals['_LISTBUDGETSRESPONSE']._serialized_start=756
-  _globals['_LISTBUDGETSRESPONSE']._serialized_end=827
-  _globals['_GRANTERSERVICE']._serialized_start=830
-  _globals['_GRANTERSERVICE']._serialized_end=1027
+  _globals['_GROWTH']._serialized_start=106
+  _globals['_GROWTH']._serialized_end=142
+  _globals['_TABLEUSE']._serialized_start=145
+  _globals['_TABLEUSE']._serialized_end=441
+  _globals['_REFILLREQUEST']._serialized_start=443
+  _globals['_REFILLREQUEST']._serialized_end=524
+  _globals['_TABLEGRANT']._serialized_start=527
+  _globals['_TABLEGRANT']._serialized_end=671
+  _globals['_GROWING']._serialized_start=673
+  _globals['_GROWING']._serialized_end=722
+  _globals['_REFILLRESPONSE']._serialized_start=724
+  _globals['_REFILLRESPONSE']._serialized_end=807
+  _globals['_LISTBUDGETSREQUEST']._serialized_start=809
+  _globals['_LISTBUDGETSREQUEST']._serialized_end=829
+  _globals['_BUDGET']._serialized_start=831
+  _globals['_BUDGET']._serialized_end=928
+  _globals['_TABLEBUDGET']._serialized_start=930
+  _globals['_TABLEBUDGET']._serialized_end=1050
+  _globals['_LISTBUDGETSRESPONSE']._serialized_start=1052
+  _globals['_LISTBUDGETSRESPONSE']._serialized_end=1123
+  _globals['_GRANTERSERVICE']._serialized_start=1126
+  _globals['_GRANTERSERVICE']._serialized_end=1323
 # @@protoc_insertion_point(module_scope)

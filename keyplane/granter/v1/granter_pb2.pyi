@@ -45,6 +45,34 @@ class Use(_message.Message):
 Global___Use: _TypeAlias = Use  # noqa: Y015
 
 @_typing.final
+class Growth(_message.Message):
+    """Of an on-demand table, of reads or of writes, in capacity units a second."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WARM_FIELD_NUMBER: _builtins.int
+    PEAK_FIELD_NUMBER: _builtins.int
+    warm: _builtins.float
+    """What it may use at once, whatever it did before; 0 for what a new table has."""
+    peak: _builtins.float
+    """The highest previous peak that the router has been told of. A granter that has just started
+    knows of it by this alone.
+    """
+    def __init__(
+        self,
+        *,
+        warm: _builtins.float = ...,
+        peak: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peak", b"peak", "warm", b"warm"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Growth: _TypeAlias = Growth  # noqa: Y015
+
+@_typing.final
 class TableUse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -54,16 +82,24 @@ class TableUse(_message.Message):
     WRITE_UNITS_PER_SECOND_FIELD_NUMBER: _builtins.int
     READS_FIELD_NUMBER: _builtins.int
     WRITES_FIELD_NUMBER: _builtins.int
+    READ_GROWTH_FIELD_NUMBER: _builtins.int
+    WRITE_GROWTH_FIELD_NUMBER: _builtins.int
     table_id: _builtins.int
     map_version: _builtins.int
     """The version of the router's map, which says whose rates are newer."""
     read_units_per_second: _builtins.float
-    """Capacity units a second that the table may use in the long run."""
+    """Capacity units a second that the table may use in the long run; if it is on-demand, at most."""
     write_units_per_second: _builtins.float
     @_builtins.property
     def reads(self) -> Global___Use: ...
     @_builtins.property
     def writes(self) -> Global___Use: ...
+    @_builtins.property
+    def read_growth(self) -> Global___Growth:
+        """Both are set if the table is on-demand, and neither otherwise."""
+
+    @_builtins.property
+    def write_growth(self) -> Global___Growth: ...
     def __init__(
         self,
         *,
@@ -73,10 +109,12 @@ class TableUse(_message.Message):
         write_units_per_second: _builtins.float = ...,
         reads: Global___Use | None = ...,
         writes: Global___Use | None = ...,
+        read_growth: Global___Growth | None = ...,
+        write_growth: Global___Growth | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["reads", b"reads", "writes", b"writes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_growth", b"read_growth", "reads", b"reads", "write_growth", b"write_growth", "writes", b"writes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["map_version", b"map_version", "read_units_per_second", b"read_units_per_second", "reads", b"reads", "table_id", b"table_id", "write_units_per_second", b"write_units_per_second", "writes", b"writes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["map_version", b"map_version", "read_growth", b"read_growth", "read_units_per_second", b"read_units_per_second", "reads", b"reads", "table_id", b"table_id", "write_growth", b"write_growth", "write_units_per_second", b"write_units_per_second", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -116,21 +154,53 @@ class TableGrant(_message.Message):
 
     READ_UNITS_FIELD_NUMBER: _builtins.int
     WRITE_UNITS_FIELD_NUMBER: _builtins.int
+    READS_FIELD_NUMBER: _builtins.int
+    WRITES_FIELD_NUMBER: _builtins.int
     read_units: _builtins.float
     write_units: _builtins.float
+    @_builtins.property
+    def reads(self) -> Global___Growing:
+        """Of an on-demand table: what it may use a second at the moment, and its previous peak."""
+
+    @_builtins.property
+    def writes(self) -> Global___Growing: ...
     def __init__(
         self,
         *,
         read_units: _builtins.float = ...,
         write_units: _builtins.float = ...,
+        reads: Global___Growing | None = ...,
+        writes: Global___Growing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reads", b"reads", "writes", b"writes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["read_units", b"read_units", "write_units", b"write_units"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["read_units", b"read_units", "reads", b"reads", "write_units", b"write_units", "writes", b"writes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TableGrant: _TypeAlias = TableGrant  # noqa: Y015
+
+@_typing.final
+class Growing(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNITS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    PEAK_FIELD_NUMBER: _builtins.int
+    units_per_second: _builtins.float
+    peak: _builtins.float
+    def __init__(
+        self,
+        *,
+        units_per_second: _builtins.float = ...,
+        peak: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peak", b"peak", "units_per_second", b"units_per_second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Growing: _TypeAlias = Growing  # noqa: Y015
 
 @_typing.final
 class RefillResponse(_message.Message):
@@ -183,11 +253,14 @@ class Budget(_message.Message):
     LEVEL_FIELD_NUMBER: _builtins.int
     GRANTED_FIELD_NUMBER: _builtins.int
     ROUTERS_FIELD_NUMBER: _builtins.int
+    PEAK_FIELD_NUMBER: _builtins.int
     units_per_second: _builtins.float
     level: _builtins.float
     """What may be used at once: below 0 it is debt. What routers hold is part of it."""
     granted: _builtins.float
     routers: _builtins.int
+    peak: _builtins.float
+    """Units a second of an on-demand table's previous peak, twice of which it may use; else 0."""
     def __init__(
         self,
         *,
@@ -195,10 +268,11 @@ class Budget(_message.Message):
         level: _builtins.float = ...,
         granted: _builtins.float = ...,
         routers: _builtins.int = ...,
+        peak: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["granted", b"granted", "level", b"level", "routers", b"routers", "units_per_second", b"units_per_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["granted", b"granted", "level", b"level", "peak", b"peak", "routers", b"routers", "units_per_second", b"units_per_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -209,6 +209,7 @@ class CreateTableRequest(_message.Message):
     DURABILITY_FIELD_NUMBER: _builtins.int
     CAPACITY_MODE_FIELD_NUMBER: _builtins.int
     PROVISIONED_FIELD_NUMBER: _builtins.int
+    ON_DEMAND_FIELD_NUMBER: _builtins.int
     table: _builtins.str
     partitions: _builtins.int
     """0 means 1."""
@@ -223,6 +224,10 @@ class CreateTableRequest(_message.Message):
     def provisioned(self) -> _catalog_pb2.ProvisionedThroughput:
         """Of PROVISIONED, which needs it."""
 
+    @_builtins.property
+    def on_demand(self) -> _catalog_pb2.OnDemandThroughput:
+        """Of ON_DEMAND."""
+
     def __init__(
         self,
         *,
@@ -233,10 +238,11 @@ class CreateTableRequest(_message.Message):
         durability: _catalog_pb2.Durability.ValueType = ...,
         capacity_mode: _catalog_pb2.CapacityMode.ValueType = ...,
         provisioned: _catalog_pb2.ProvisionedThroughput | None = ...,
+        on_demand: _catalog_pb2.OnDemandThroughput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["partition_key", b"partition_key", "provisioned", b"provisioned", "sort_key", b"sort_key"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["on_demand", b"on_demand", "partition_key", b"partition_key", "provisioned", b"provisioned", "sort_key", b"sort_key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_mode", b"capacity_mode", "durability", b"durability", "partition_key", b"partition_key", "partitions", b"partitions", "provisioned", b"provisioned", "sort_key", b"sort_key", "table", b"table"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_mode", b"capacity_mode", "durability", b"durability", "on_demand", b"on_demand", "partition_key", b"partition_key", "partitions", b"partitions", "provisioned", b"provisioned", "sort_key", b"sort_key", "table", b"table"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -317,12 +323,17 @@ class UpdateTableRequest(_message.Message):
     DURABILITY_FIELD_NUMBER: _builtins.int
     CAPACITY_MODE_FIELD_NUMBER: _builtins.int
     PROVISIONED_FIELD_NUMBER: _builtins.int
+    ON_DEMAND_FIELD_NUMBER: _builtins.int
     table: _builtins.str
     durability: _catalog_pb2.Durability.ValueType
     capacity_mode: _catalog_pb2.CapacityMode.ValueType
     @_builtins.property
     def provisioned(self) -> _catalog_pb2.ProvisionedThroughput:
         """Needed to become PROVISIONED; alone, it changes a table that is."""
+
+    @_builtins.property
+    def on_demand(self) -> _catalog_pb2.OnDemandThroughput:
+        """Of a table that is ON_DEMAND or becomes it."""
 
     def __init__(
         self,
@@ -331,10 +342,11 @@ class UpdateTableRequest(_message.Message):
         durability: _catalog_pb2.Durability.ValueType = ...,
         capacity_mode: _catalog_pb2.CapacityMode.ValueType = ...,
         provisioned: _catalog_pb2.ProvisionedThroughput | None = ...,
+        on_demand: _catalog_pb2.OnDemandThroughput | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["provisioned", b"provisioned"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["on_demand", b"on_demand", "provisioned", b"provisioned"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_mode", b"capacity_mode", "durability", b"durability", "provisioned", b"provisioned", "table", b"table"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_mode", b"capacity_mode", "durability", b"durability", "on_demand", b"on_demand", "provisioned", b"provisioned", "table", b"table"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

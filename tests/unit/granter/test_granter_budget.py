@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from granter.budget import Budget
 from granter.config import GranterConfig
+from granter.growth import Growth
 from keyplane.model.bucket import Bucket
 
 VALID_S = GranterConfig().valid_s
@@ -92,6 +93,22 @@ def test_a_new_rate_keeps_what_is_saved_up_as_far_as_it_fits() -> None:
     assert of.bucket.level == pytest.approx(3_000)
 
 
+def test_an_on_demand_table_keeps_something_for_the_router_that_asks_next() -> None:
+    """It saves up a second's worth and no more, all of which the first might want."""
+    config = GranterConfig()
+    of = Budget(Bucket(4_000, 4_000, 0.0), config, Growth(config, 4_000, 40_000))
+    assert refill(of, "a", 0.0, wanted=1) == 2_000
+    assert refill(of, "b", 0.0, wanted=1) == 1_000
+    assert refill(of, "c", 0.0, wanted=10_000) == 500
+
+
+def test_a_grant_that_ended_long_ago_has_come_back_since() -> None:
+    of = budget(rate=100, level=30_000)
+    refill(of, "a", 0.0, wanted=400)
+    of.settle(VALID_S + 8.0)
+    assert of.bucket.level == 30_000
+
+
 def test_it_is_unused_once_all_is_saved_up_and_nobody_holds_anything() -> None:
     of = budget(rate=10, level=100)
     assert not of.is_unused()
@@ -129,3 +146,47 @@ def test_however_they_ask_they_never_use_more_than_there_is(
         wanted = rng.choice([0.0, 10.0, 1_000.0])
         held[router] = (refill(of, router, now, spent, wanted), now + VALID_S)
     assert used <= level + 100 * now + 1e-6
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    routers=st.integers(1, 5),
+    warm=st.floats(1, 500),
+    ceiling=st.floats(1, 2_000),
+)
+def test_routers_of_an_on_demand_table_never_use_more_than_its_rate_gives(
+    seed: int, routers: int, warm: float, ceiling: float
+) -> None:
+    """Routers as above: in all a second's worth, and then what came in, whatever it grew to."""
+    rng = random.Random(seed)
+    config = GranterConfig(doubling_s=10)
+    growth = Growth(config, warm, ceiling)
+    rate = growth.limit(0.0)
+    of = Budget(Bucket(rate, rate * config.on_demand_depth_s, 0.0), config, growth)
+    held = dict.fromkeys((f"r{number}" for number in range(routers)), (0.0, 0.0))
+    allowed, filled_at, now, used = rate * config.on_demand_depth_s, 0.0, 0.0, 0.0
+    for step in range(300):
+        now += rng.random() * 0.4
+        router = rng.choice(list(held))
+        amount, until = held[router]
+        spent = amount * rng.choice([0, 0.3, 1]) if now < until else 0.0
+        used += spent
+        if rng.random() < 0.05:
+            held[f"{router}-{step}"] = (0.0, 0.0)
+            del held[router]
+            continue
+        before = of.bucket.level
+        of.grow(router, spent, 0.0, now)
+        came_in = (now - filled_at) * rate
+        allowed += came_in
+        filled_at = now
+        assert used <= allowed + 1e-6
+        # To grow is no gift of units.
+        assert of.bucket.level <= before + came_in + 1e-6
+        # It never falls.
+        assert rate <= of.bucket.rate <= ceiling
+        rate = of.bucket.rate
+        wanted = rng.choice([0.0, 10.0, 1_000.0])
+        held[router] = (refill(of, router, now, spent, wanted), now + config.valid_s)
+        # What they hold is there: who uses no more than that never makes a debt.
+        assert of.bucket.level >= of.granted - 1e-6

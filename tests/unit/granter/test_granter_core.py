@@ -143,7 +143,106 @@ def test_a_restart_costs_what_was_saved_up_and_nothing_else() -> None:
     assert answer.grants[0].read_units == pytest.approx(100, rel=0.05)
 
 
+def on_demand(
+    version: int = 1,
+    ceiling: float = 40_000,
+    warm: float = 0,
+    peak: float = 0,
+    writes: tuple[float, float] = (0, 0),
+) -> pb.TableUse:
+    """Of writes; reads have what a new table has."""
+    table = use(7, version, rates=(40_000, ceiling), writes=writes)
+    table.read_growth.SetInParent()
+    table.write_growth.CopyFrom(pb.Growth(warm=warm, peak=peak))
+    return table
+
+
+def test_a_new_on_demand_table_has_what_dynamodb_gives_one() -> None:
+    scene = Scene()
+    (grant,) = scene.refill(on_demand(writes=(0, 1))).grants
+    assert (grant.reads.units_per_second, grant.writes.units_per_second) == (12_000, 4_000)
+    # A second of it, and nothing that is saved up for longer.
+    scene.clock.run_for(100)
+    assert scene.budgets()[7].writes.level == 4_000
+
+
+def test_an_on_demand_table_grows_with_its_peaks_over_all_routers() -> None:
+    scene = Scene(doubling_s=30)
+    for _ in range(10):
+        scene.clock.run_for(1)
+        scene.refill(on_demand(writes=(2_000, 2_000)), router="a")
+        (grant,) = scene.refill(on_demand(writes=(1_000, 1_000)), router="b").grants
+        assert grant.writes.units_per_second == 4_000
+    scene.clock.run_for(35)
+    (grant,) = scene.refill(on_demand()).grants
+    assert grant.writes.peak == pytest.approx(3_000, rel=0.01)
+    assert grant.writes.units_per_second == 2 * grant.writes.peak
+    assert grant.reads.units_per_second == 12_000
+    assert scene.budgets()[7].writes.peak == grant.writes.peak
+
+
+def test_peaks_are_not_forgotten_with_the_rest() -> None:
+    scene = Scene(burst_s=10)
+    scene.refill(on_demand(peak=5_000))
+    scene.clock.run_for(60)
+    assert scene.budgets()[7].writes.units_per_second == 10_000
+
+
+def test_a_new_granter_hears_of_the_peak_from_routers() -> None:
+    scene = Scene()
+    scene.refill(on_demand(peak=5_000))
+    scene.process.kill()
+    scene.start()
+    (grant,) = scene.refill(on_demand(), router="new").grants
+    assert grant.writes.units_per_second == 4_000
+    (grant,) = scene.refill(on_demand(peak=5_000), router="old").grants
+    assert (grant.writes.units_per_second, grant.writes.peak) == (10_000, 5_000)
+
+
+def test_settings_of_the_newest_map_count_and_peaks_are_kept() -> None:
+    scene = Scene()
+    for version, settings, rate in (
+        (2, {"peak": 5_000}, 10_000),
+        (3, {"ceiling": 300}, 300),
+        (2, {"ceiling": 200}, 300),
+        (4, {"warm": 30_000}, 30_000),
+        (5, {}, 10_000),
+    ):
+        (grant,) = scene.refill(on_demand(version, **settings)).grants  # type: ignore[arg-type]
+        assert grant.writes.units_per_second == rate
+
+
+def test_a_table_may_change_its_mode_and_back() -> None:
+    scene = Scene()
+    scene.refill(on_demand(1))
+    (grant,) = scene.refill(use(7, version=2, rates=(50, 10))).grants
+    assert not grant.HasField("writes")
+    assert scene.budgets()[7].writes.units_per_second == 10
+    (grant,) = scene.refill(on_demand(3)).grants
+    assert grant.writes.units_per_second == 4_000
+    assert scene.budgets()[7].writes.level <= 4_000
+
+
+def half_on_demand() -> pb.TableUse:
+    table = use()
+    table.read_growth.SetInParent()
+    return table
+
+
 BAD = {
+    "half on-demand": (pb.RefillRequest(router_id="r", tables=[half_on_demand()]), "both or none"),
+    "negative peak": (
+        pb.RefillRequest(router_id="r", tables=[on_demand(peak=-1)]),
+        "no throughput of an on-demand table",
+    ),
+    "endless warmth": (
+        pb.RefillRequest(router_id="r", tables=[on_demand(warm=math.inf)]),
+        "no throughput of an on-demand table",
+    ),
+    "peak is no number": (
+        pb.RefillRequest(router_id="r", tables=[on_demand(peak=math.nan)]),
+        "no throughput of an on-demand table",
+    ),
     "no router": (pb.RefillRequest(tables=[use()]), "router_id"),
     "long router": (pb.RefillRequest(router_id="x" * 65, tables=[use()]), "router_id"),
     "no table": (pb.RefillRequest(router_id="r", tables=[use(table_id=0)]), "table_id"),

@@ -197,12 +197,14 @@ class World:
         table: str = "orders",
         capacity_mode: int = 0,
         provisioned: catalog.ProvisionedThroughput | None = None,
+        on_demand: catalog.OnDemandThroughput | None = None,
     ) -> pb.Operation:
         request = pb.UpdateTableRequest(
             table=table,
             durability=durability,
             capacity_mode=capacity_mode,
             provisioned=provisioned,
+            on_demand=on_demand,
         )
         return self.ask("UpdateTable", request, pb.UpdateTableResponse).operation
 

@@ -14,9 +14,11 @@ from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.metadata.v1 import metadata_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
 from metadata import migrate
+from metadata.capacity_changes import CapacityChanges
 from metadata.catalog import Catalog
 from metadata.change import Change, Counters
 from metadata.database import Database, parse_url
+from metadata.records import OnDemand
 from metadata.rows import table_from_row
 from metadata.schema import Base, TableRow
 
@@ -135,6 +137,8 @@ def test_tables_of_the_first_schema_are_unlimited(tmp_path: Path) -> None:
     assert (table.name, table.durability, table.map_version) == ("old", 2, 7)
     assert table.capacity_mode == catalog.CAPACITY_MODE_UNLIMITED
     assert table.provisioned is None
+    assert table.on_demand == OnDemand()
+    assert table.changes == CapacityChanges()
 
 
 def test_migrating_again_changes_nothing(tmp_path: Path) -> None:

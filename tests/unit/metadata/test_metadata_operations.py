@@ -144,6 +144,98 @@ def test_a_table_has_provisioned_throughput_for_as_long_as_that_is_its_mode(worl
     world.check()
 
 
+ON_DEMAND = catalog.CAPACITY_MODE_ON_DEMAND
+
+
+def on_demand(**units: int) -> catalog.OnDemandThroughput:
+    return catalog.OnDemandThroughput(**units)
+
+
+def test_settings_of_an_on_demand_table_change_one_by_one(world: World) -> None:
+    """0 takes a maximum away; nodes, map and database agree."""
+    world.done(world.update(capacity_mode=ON_DEMAND))
+    assert not world.core.catalog.maps[1].table.HasField("on_demand")
+    world.done(world.update(on_demand=on_demand(max_read_units=500, max_write_units=7)))
+    world.done(world.update(on_demand=on_demand(max_read_units=0, warm_read_units=20_000)))
+    world.done(world.update(durability=catalog.DURABILITY_POWER))
+    for table in (
+        *(peer.tables[1] for peer in world.fleet.nodes.values()),
+        world.core.catalog.maps[1].table,
+    ):
+        assert table.on_demand == on_demand(max_write_units=7, warm_read_units=20_000)
+    world.check()
+
+
+def test_warm_throughput_only_rises_and_stays_below_the_maximum(world: World) -> None:
+    world.done(world.update(capacity_mode=ON_DEMAND, on_demand=on_demand(warm_read_units=20_000)))
+    for wanted, says in (
+        ({"warm_read_units": 19_999}, "only rises"),
+        ({"warm_write_units": 9_000, "max_write_units": 8_000}, "of no use"),
+    ):
+        with pytest.raises(KeyplaneError, match=says):
+            world.update(on_demand=on_demand(**wanted))
+    # To let less in than it is warm for is what a maximum is for.
+    world.done(world.update(on_demand=on_demand(max_read_units=100)))
+    with pytest.raises(KeyplaneError, match="whose maximum is 100"):
+        world.update(on_demand=on_demand(warm_read_units=30_000))
+    world.done(world.update(on_demand=on_demand(max_read_units=0, warm_read_units=30_000)))
+    assert world.core.catalog.maps[1].table.on_demand == on_demand(warm_read_units=30_000)
+
+
+def test_a_table_that_was_provisioned_is_as_warm_as_that(world: World) -> None:
+    """Even if it was less of late; and as warm as a new table if it was less than that."""
+    provisioned = catalog.CAPACITY_MODE_PROVISIONED
+    much = catalog.ProvisionedThroughput(read_capacity_units=500, write_capacity_units=30_000)
+    little = catalog.ProvisionedThroughput(read_capacity_units=500, write_capacity_units=1)
+    world.done(world.update(capacity_mode=provisioned, provisioned=much))
+    world.done(world.update(provisioned=little))
+    assert not world.core.catalog.maps[1].table.HasField("on_demand")
+    world.done(world.update(capacity_mode=ON_DEMAND))
+    assert world.core.catalog.maps[1].table.on_demand == on_demand(warm_write_units=30_000)
+    world.check()
+
+
+def test_a_table_is_switched_to_on_demand_four_times_a_day_and_back_at_any_time(
+    world: World,
+) -> None:
+    """The fifth says when, is possible then, and not before, whoever runs the Metadata Store."""
+    provisioned = catalog.CAPACITY_MODE_PROVISIONED
+    units = catalog.ProvisionedThroughput(read_capacity_units=5, write_capacity_units=5)
+    for _ in range(4):
+        world.done(world.update(capacity_mode=provisioned, provisioned=units))
+        world.done(world.update(capacity_mode=ON_DEMAND))
+        world.clock.run_for(60)
+    world.done(world.update(capacity_mode=provisioned, provisioned=units))
+    world.restart()
+    error = refused(lambda: world.update(capacity_mode=ON_DEMAND))
+    assert error.reason is Reason.LIMIT_EXCEEDED
+    assert "4 times within 24 hours" in error.message
+    assert error.metadata["possible_at"] in error.message
+    assert error.retry_after_s == pytest.approx(24 * 3600 - 4 * 60, abs=10)
+    world.check()
+
+
+def test_provisioned_units_are_decreased_a_few_times_a_day_and_raised_at_any_time(
+    world: World,
+) -> None:
+    def set_units(reads: int, writes: int) -> None:
+        units = catalog.ProvisionedThroughput(
+            read_capacity_units=reads, write_capacity_units=writes
+        )
+        world.done(world.update(capacity_mode=catalog.CAPACITY_MODE_PROVISIONED, provisioned=units))
+
+    set_units(100, 100)
+    for reads in (90, 80, 70, 60):
+        set_units(reads, 200)
+    error = refused(lambda: set_units(50, 300))
+    assert error.reason is Reason.LIMIT_EXCEEDED
+    assert "decreased 4 times today" in error.message
+    assert error.retry_after_s is not None
+    assert error.retry_after_s <= 3600
+    set_units(60, 300)
+    world.check()
+
+
 def test_deleting_a_table_leaves_a_tombstone(world: World) -> None:
     """No node serves it, its root says DELETED at a higher version, and its name is free again."""
     world.done(world.delete())

@@ -47,6 +47,11 @@ def units(reads: int, writes: int) -> catalog.ProvisionedThroughput:
     return catalog.ProvisionedThroughput(read_capacity_units=reads, write_capacity_units=writes)
 
 
+def on_demand(**units: int) -> catalog.OnDemandThroughput:
+    return catalog.OnDemandThroughput(**units)
+
+
+ON_DEMAND = catalog.CAPACITY_MODE_ON_DEMAND
 PROVISIONED = catalog.CAPACITY_MODE_PROVISIONED
 
 SPLIT, MERGE, MOVE = (
@@ -88,6 +93,57 @@ BAD: list[tuple[str, str, Message, Reason]] = [
             Reason.INVALID_ARGUMENT,
         )
         for reads, writes in ((0, 1), (1, 0), (40_001, 1), (1, 2**32 - 1))
+    ),
+    (
+        "maximum without mode",
+        "CreateTable",
+        table(on_demand=on_demand(max_read_units=5)),
+        Reason.INVALID_ARGUMENT,
+    ),
+    (
+        "maximum of provisioned",
+        "CreateTable",
+        table(
+            capacity_mode=PROVISIONED,
+            provisioned=units(1, 1),
+            on_demand=on_demand(max_read_units=5),
+        ),
+        Reason.INVALID_ARGUMENT,
+    ),
+    *(
+        (
+            f"{what} of on-demand",
+            "CreateTable",
+            table(capacity_mode=ON_DEMAND, on_demand=on_demand(**settings)),
+            Reason.INVALID_ARGUMENT,
+        )
+        for what, settings in {
+            "nothing": {},
+            "too high maximum": {"max_read_units": 40_001},
+            "absurd maximum": {"max_write_units": 2**32 - 1},
+            "too high warmth": {"warm_write_units": 40_001},
+            "less warmth than a new table": {"warm_read_units": 11_999},
+            "less warm writes than a new table": {"warm_write_units": 3_999},
+            "no warmth": {"warm_write_units": 0},
+            "more warmth than the maximum": {"warm_write_units": 5_000, "max_write_units": 4_999},
+        }.items()
+    ),
+    (
+        "maximum of a table without",
+        "UpdateTable",
+        pb.UpdateTableRequest(table="orders", on_demand=on_demand(max_read_units=5)),
+        Reason.INVALID_ARGUMENT,
+    ),
+    (
+        "maximum of a table that is to be provisioned",
+        "UpdateTable",
+        pb.UpdateTableRequest(
+            table="orders",
+            capacity_mode=PROVISIONED,
+            provisioned=units(1, 1),
+            on_demand=on_demand(max_read_units=5),
+        ),
+        Reason.INVALID_ARGUMENT,
     ),
     (
         "units of a table without",

@@ -1,4 +1,4 @@
-"""Provisioned tables: what routers let in, with a granter and without."""
+"""Provisioned and on-demand tables: what routers let in, with a granter and without."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.items import to_item
 from keyplane.model.throttling import Limit, throttled
+from router.admission import TableLimits
 from router.config import RouterConfig
 from wire.memory_process import MemoryProcess
 from wire.metrics import Metrics
@@ -29,8 +30,9 @@ READS, WRITES = 200, 100
 class Provisioned(World):
     """The table `music` has 200 read and 100 write units a second, of which it has saved some."""
 
-    def __init__(self, saved_s: float = 10.0) -> None:
+    def __init__(self, saved_s: float = 10.0, granting: GranterConfig | None = None) -> None:
         super().__init__(config=RouterConfig(granter=GRANTER))
+        self.granting = granting or GranterConfig()
         self.set_table(catalog.CAPACITY_MODE_PROVISIONED, READS, WRITES, version=2)
         self.start_granter()
         self.start_router()
@@ -38,11 +40,16 @@ class Provisioned(World):
 
     def start_granter(self) -> None:
         self.granter = process = MemoryProcess(self.network, GRANTER)
-        core = GranterCore(GranterConfig(), process.clock, process.server, Metrics())
+        core = GranterCore(self.granting, process.clock, process.server, Metrics())
         core.start()
 
     def set_table(
-        self, mode: catalog.CapacityMode.ValueType, reads: int, writes: int, version: int
+        self,
+        mode: catalog.CapacityMode.ValueType,
+        reads: int,
+        writes: int,
+        version: int,
+        on_demand: catalog.OnDemandThroughput | None = None,
     ) -> None:
         table = catalog.Table()
         table.CopyFrom(self.table)
@@ -50,6 +57,8 @@ class Provisioned(World):
         if mode == catalog.CAPACITY_MODE_PROVISIONED:
             table.provisioned.read_capacity_units = reads
             table.provisioned.write_capacity_units = writes
+        if on_demand is not None:
+            table.on_demand.CopyFrom(on_demand)
         self.table = table
         self.source.by_name["music"] = PartitionMap.build(table, version, self.partitions)
 
@@ -235,3 +244,77 @@ def test_an_idle_table_is_not_asked_for() -> None:
     asked = world.counter("router_refills").value("OK")
     world.clock.run_for(60)
     assert world.counter("router_refills").value("OK") == asked
+
+
+class OnDemand(Provisioned):
+    """The table `music` is on-demand, new, and may double its peak every half minute."""
+
+    def __init__(self, on_demand: catalog.OnDemandThroughput | None = None) -> None:
+        super().__init__(
+            granting=GranterConfig(doubling_s=30, warm_read_units=300, warm_write_units=100)
+        )
+        self.set_table(catalog.CAPACITY_MODE_ON_DEMAND, 0, 0, 3, on_demand)
+        self.clock.run_for(2)
+
+
+def test_an_on_demand_table_does_twice_its_peak_and_no_more() -> None:
+    world = OnDemand()
+    world.load(3, writes_per_s=300)
+    counts = world.load(20, writes_per_s=300)
+    assert counts["put OK"] == pytest.approx(100 * 20, rel=0.05)
+    assert set(counts) == {"put OK", "put TableWriteKeyRangeThroughputExceeded"}
+
+
+def test_an_on_demand_table_takes_the_double_of_a_peak_at_once() -> None:
+    world = OnDemand()
+    world.load(10, writes_per_s=90)
+    world.clock.run_for(35)
+    assert set(world.load(10, writes_per_s=175)) == {"put OK"}
+    world.load(3, writes_per_s=600)
+    assert world.load(10, writes_per_s=600)["put OK"] == pytest.approx(180 * 10, rel=0.05)
+
+
+def test_a_new_granter_is_told_of_the_peak_by_routers() -> None:
+    world = OnDemand()
+    world.load(10, writes_per_s=90)
+    world.clock.run_for(35)
+    world.load(2, writes_per_s=90)
+    world.granter.kill()
+    world.clock.run_for(10)
+    world.start_granter()
+    world.load(3, writes_per_s=600)
+    assert world.load(10, writes_per_s=600)["put OK"] == pytest.approx(180 * 10, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("most", "reason", "says"),
+    [
+        (50, "MaxOnDemandThroughput", ("its 50 write units", "--max-write-units")),
+        (0, "KeyRangeThroughput", ("its 100 write units", "--warm-write-units")),
+        (40_000, "KeyRangeThroughput", ("its 100 write units", "--warm-write-units")),
+    ],
+)
+def test_callers_are_told_which_limit_of_an_on_demand_table_binds(
+    most: int, reason: str, says: Sequence[str]
+) -> None:
+    world = OnDemand(catalog.OnDemandThroughput(max_write_units=most))
+    world.load(3, writes_per_s=500)
+    calls = [world.start_put("x") for _ in range(200)]
+    world.clock.run_for(0.1)
+    errors = [call.reply.error for call in calls if call.reply is not None and call.reply.error]
+    assert errors[0].metadata["reason"] == f"TableWrite{reason}Exceeded"
+    for words in says:
+        assert words in errors[0].message
+
+
+def test_the_quota_of_a_table_is_told_as_one_of_the_account() -> None:
+    limits = TableLimits(
+        catalog.Table(name="music", capacity_mode=catalog.CAPACITY_MODE_ON_DEMAND), lambda _: None
+    )
+    limits.reads.grow(40_000, 20_000)
+    limits.reads.asked = True
+    limits.reads.grant(0.0, until=10.0)
+    refusal = limits.admit(False, 5.0, 1.0)
+    assert refusal is not None
+    assert refusal.metadata["reason"] == "TableReadAccountLimitExceeded"
+    assert "40,000 read units" in refusal.message

@@ -26,6 +26,11 @@ BURST_S = 60.0
 
 DATA = "/keyplane.data.v1.DataService/"
 
+# Seconds in which an on-demand table may not more than double, 1,800 with DynamoDB; and writes a
+# second that a new one takes, 4,000 with DynamoDB.
+DOUBLING_S = 120.0
+WARM = 40.0
+
 THROTTLED_TABLE = "TableWriteProvisionedThroughputExceeded"
 THROTTLED_READS = "TableReadKeyRangeThroughputExceeded"
 THROTTLED_WRITES = "TableWriteKeyRangeThroughputExceeded"
@@ -37,10 +42,11 @@ class Scene:
     keys, value: of the items that are sent.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, granter: GranterConfig | None = None) -> None:
         self.keys = 97
         self.value = ""
-        topology = replace(SMALL, storage=1, tables=(), granter=GranterConfig(burst_s=BURST_S))
+        granter = granter or GranterConfig(burst_s=BURST_S)
+        topology = replace(SMALL, storage=1, tables=(), granter=granter)
         self.world = booted(1, topology)
         self.process = self.world.new_process("load")
         self.transport = self.world.transport(self.process)
@@ -214,3 +220,48 @@ def test_one_hot_item_is_never_split_and_the_plan_says_why(scene: Scene) -> None
     (change,) = metadata.GetPlanResponse.FromString(answer).changes
     assert change.state == metadata.PLANNED_STATE_DECLINED
     assert "of the load is on one partition key" in change.detail
+
+
+@pytest.fixture
+def growing() -> Iterator[Scene]:
+    scene = Scene(GranterConfig(doubling_s=DOUBLING_S, warm_write_units=WARM))
+    scene.create(catalog.CAPACITY_MODE_ON_DEMAND, partitions=4)
+    yield scene
+    scene.world.close()
+
+
+def test_an_on_demand_table_takes_twice_its_peak_at_once_after_a_rest(growing: Scene) -> None:
+    """30 writes a second, and later 60 of them; a new table takes 40."""
+    for rate in (10, 20, 30):
+        assert growing.offer(20.0, writes_per_s=rate) == {"put OK": rate * 20}
+    growing.world.run_for(DOUBLING_S)
+    ends = growing.offer(60.0, writes_per_s=60)
+    assert ends["put OK"] == pytest.approx(60 * 60, rel=0.01)
+    # Twice the peak is all there is until the half hour is over, as it were.
+    ends = growing.offer(40.0, writes_per_s=90)
+    assert ends["put OK"] == pytest.approx(60 * 40, rel=0.05)
+    assert ends["put TableWriteKeyRangeThroughputExceeded"] == pytest.approx(30 * 40, rel=0.1)
+
+
+def test_a_new_on_demand_table_is_throttled_to_what_it_starts_with(growing: Scene) -> None:
+    growing.offer(5.0, writes_per_s=100)
+    ends = growing.offer(60.0, writes_per_s=100)
+    assert ends["put OK"] == pytest.approx(WARM * 60, rel=0.05)
+    # It used all it might: that is its peak, and the double of it is what it may use next.
+    growing.world.run_for(DOUBLING_S)
+    growing.offer(5.0, writes_per_s=200)
+    assert growing.offer(30.0, writes_per_s=200)["put OK"] == pytest.approx(2 * WARM * 30, rel=0.05)
+
+
+def test_a_new_granter_throttles_no_table_that_has_grown(growing: Scene) -> None:
+    growing.offer(30.0, writes_per_s=35)
+    growing.world.run_for(DOUBLING_S)
+    growing.offer(2.0, writes_per_s=35)
+    growing.world.kill(GRANTER)
+    # Without one all is let in.
+    growing.world.run_for(GranterConfig().valid_s)
+    assert set(growing.offer(30.0, writes_per_s=150)) == {"put OK"}
+    growing.world.start(GRANTER)
+    growing.offer(5.0, writes_per_s=150)
+    ends = growing.offer(60.0, writes_per_s=150)
+    assert ends["put OK"] == pytest.approx(2 * 35 * 60, rel=0.05)

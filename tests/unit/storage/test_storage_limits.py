@@ -73,6 +73,8 @@ def test_writes_are_admitted_up_to_the_limit_of_a_partition(world: StorageWorld)
         assert error.metadata["reason"] == "TableWriteKeyRangeThroughputExceeded"
         assert 0 < error.retry_after_s <= 0.2
     assert "partition 1 of 'users'" in load.refused[0].message
+    # Made once for each wait that they tell, in steps of 5 ms.
+    assert len({id(error) for error in load.refused}) <= 20 < len(load.refused)
 
 
 @pytest.mark.parametrize(("consistent", "units"), [(True, 25), (False, 12.5)])

@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.throttling import Limit, throttled
 from keyplane.route.v1 import route_pb2 as route
 from wire.addresses import is_loopback
 from wire.grpcio import GrpcServer, GrpcTransport
@@ -242,6 +243,48 @@ def test_a_hint_of_hundreds_of_partitions_fits_and_one_of_thousands_is_left_out(
             assert (got.detail(route.RouteHint) == hint(300)) == (count == 300)
 
     play(story)
+
+
+def test_a_refusal_is_encoded_once_and_read_once() -> None:
+    """Of equal ones: whoever passes them on passes on one object, with what is sent for it."""
+    told = throttled(Limit.KEY_RANGE, True, "music", "zu viel — später wieder", 0.25)
+
+    async def test(scene: Scene) -> None:
+        scene.server.register("/T/Busy", answering(told))
+        first = (await scene.call("/T/Busy")).error
+        sent_as = told.sent_as
+        assert sent_as is not None
+        again = (await scene.call("/T/Busy")).error
+        assert first is not None and again is first
+        assert told.sent_as is sent_as
+        assert (first.reason, first.message) == (told.reason, told.message)
+        assert (first.metadata, first.retry_after_s) == (told.metadata, told.retry_after_s)
+        assert scene.counted("rpc_errors", "THROTTLED") == 2
+        # One that was read is sent on like any other.
+        scene.server.register("/T/On", answering(first))
+        on = (await scene.call("/T/On")).error
+        assert on is not None and on.metadata == told.metadata
+        # Another wait is another error, and so are the same words without a wait.
+        later = throttled(Limit.KEY_RANGE, True, "music", told.message, 0.5)
+        scene.server.register("/T/Later", answering(later))
+        got = (await scene.call("/T/Later")).error
+        assert got is not None and got.retry_after_s == 0.5
+
+    play(test)
+
+
+def test_an_error_that_is_no_refusal_is_read_anew() -> None:
+    """Callers may keep what it carries, and raise it: it is theirs alone."""
+    told = KeyplaneError(Reason.CONDITION_FAILED, "it is there")
+
+    async def test(scene: Scene) -> None:
+        scene.server.register("/T/Fail", answering(told))
+        first = (await scene.call("/T/Fail")).error
+        again = (await scene.call("/T/Fail")).error
+        assert first is not None and again is not None and again is not first
+        assert again.message == first.message == told.message
+
+    play(test)
 
 
 def test_a_raised_error_is_an_answer() -> None:
