@@ -172,6 +172,7 @@ def test_with_the_granter_dead_all_is_let_in_and_with_a_new_one_it_is_not(scene:
 
 def test_a_partition_heavy_with_reads_takes_all_its_writes_and_the_reverse(scene: Scene) -> None:
     scene.create(catalog.CAPACITY_MODE_ON_DEMAND)
+    scene.set_planner(metadata.PLANNER_MODE_OFF)
     scene.offer(2.0, writes_per_s=100, reads_per_s=4_500)
     ends = scene.offer(1.0, writes_per_s=500, reads_per_s=4_500)
     assert ends["put OK"] == pytest.approx(500, abs=5)
