@@ -95,9 +95,14 @@ def plot_soak(soak: Soak, directory: Path) -> list[Path]:
     ]
 
 
-def plot_slices(name: str, slices: Sequence[tuple[float, float, float]], directory: Path) -> Path:
-    """What was answered and throttled over time: seconds, and requests a second of each."""
-    chart = _lines(f"{name}: offered at a steady rate", "seconds", "requests/s")
+def plot_slices(
+    name: str, how: str, slices: Sequence[tuple[float, float, float]], directory: Path
+) -> Path:
+    """What was answered and throttled over time: seconds, and requests a second of each.
+
+    how: the load was offered.
+    """
+    chart = _lines(f"{name}: offered {how}", "seconds", "requests/s")
     chart.add("answered", [(at_s, answered) for at_s, answered, _ in slices])
     chart.add("throttled", [(at_s, throttled) for at_s, _, throttled in slices])
     return _save(chart, directory, name, _ADMISSION)

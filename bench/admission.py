@@ -169,7 +169,8 @@ def run(
     if plots is not None:
         for name, slices in outcome.slices.items():
             points = [(each.at_s, each.answered, each.throttled) for each in slices]
-            _say(f"drew {plot_slices(name, points, plots)}")
+            how = "more and more, with a rest" if name == "doubling" else "at a steady rate"
+            _say(f"drew {plot_slices(name, how, points, plots)}")
     if as_json:
         sys.stdout.write(json.dumps(_facts(outcome, cost_ns)) + "\n")
 
