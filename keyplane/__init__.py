@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from keyplane.client.capacity import Spent, Units
     from keyplane.client.config import ClientConfig
     from keyplane.client.errors import (
+        AccessDenied,
         AlreadyExists,
         BatchIncomplete,
         ConditionFailed,
@@ -41,6 +42,7 @@ _HOMES = {
     "keyplane.client.capacity": ("Spent", "Units"),
     "keyplane.client.config": ("ClientConfig",),
     "keyplane.client.errors": (
+        "AccessDenied",
         "AlreadyExists",
         "BatchIncomplete",
         "ConditionFailed",
@@ -61,6 +63,7 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AccessDenied",
     "AdminClient",
     "AlreadyExists",
     "AsyncAdminClient",

@@ -6,11 +6,11 @@ from typing import Annotated
 
 import typer
 
-from cache.settings import ClusterName, Memds
+from cache.settings import Auth, AuthMode, ClusterName, ClusterSecretFile, Memds
 from keyplane.model.errors import KeyplaneError
 from metadata import migrate
 from metadata.database import Database, parse_url
-from metadata.handlers.dispatch import SERVICE
+from metadata.handlers.dispatch import SERVICE, TENANT_SERVICE
 from metadata.live import DEFAULT_DATABASE_URL, MetadataSettings, build
 from wire import flags
 from wire.logs import LogFormat, LogLevel
@@ -37,6 +37,8 @@ def run(
     database_url: DatabaseUrl = DEFAULT_DATABASE_URL,
     memds: Memds = "",
     cluster: ClusterName = "keyplane",
+    auth: AuthMode = Auth.OFF,
+    cluster_secret_file: ClusterSecretFile = None,
     listen: flags.Listen = "127.0.0.1:0",
     advertise: flags.Advertise = "",
     metrics_listen: flags.MetricsListen = "127.0.0.1:0",
@@ -52,6 +54,8 @@ def run(
         database_url=database_url,
         memds=memds,
         cluster=cluster,
+        auth=auth,
+        cluster_secret_file=cluster_secret_file,
         listen=listen,
         advertise=advertise,
         metrics_listen=metrics_listen,
@@ -62,7 +66,7 @@ def run(
         log_level=log_level,
         log_format=log_format,
     )
-    raise typer.Exit(serve("metadata", settings, build, [SERVICE]))
+    raise typer.Exit(serve("metadata", settings, build, [SERVICE, TENANT_SERVICE]))
 
 
 @app.command("migrate")

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from cache.config import PublisherConfig
 from cache.live import MemcachedConfig, connect_from
-from cache.settings import MemdsSettings
+from cache.settings import Auth, MemdsSettings
 from keyplane.model.errors import KeyplaneError, Reason
 from metadata.catalog import Catalog
 from metadata.change import Change
@@ -21,6 +21,7 @@ from metadata.database import Database
 from metadata.lag import LaggingLedger
 from metadata.ledger import Ledger
 from wire.addresses import parse_addresses
+from wire.secret_file import read_vault
 from wire.service import Runtime
 
 _T = TypeVar("_T")
@@ -33,6 +34,8 @@ class MetadataSettings(MemdsSettings):
 
     # sqlite:///file or postgresql://user@host/database.
     database_url: str = DEFAULT_DATABASE_URL
+    # Whether callers must sign their calls.
+    auth: Auth = Auth.OFF
 
 
 class ThreadLedger:
@@ -90,10 +93,13 @@ def _outcome(work: Callable[[], _T]) -> _T | KeyplaneError:
 
 
 def build(runtime: Runtime) -> MetadataCore:
-    """Raises KeyplaneError on an address that is none, or a database that cannot be used."""
+    """Raises KeyplaneError on an address that is none, a secret that cannot be read, or a database
+    that cannot be used.
+    """
     settings = runtime.settings
     assert isinstance(settings, MetadataSettings)
     memds = parse_addresses("--memds", settings.memds)
+    vault = read_vault(settings.cluster_secret_file)
     database = Database(settings.database_url)
     database.migrate()
     ledger: Ledger = ThreadLedger(runtime.clock.loop, database)
@@ -109,4 +115,6 @@ def build(runtime: Runtime) -> MetadataCore:
         connect_from(runtime, memds, settings.cluster, MemcachedConfig.for_publisher()),
         runtime.rng,
         runtime.metrics,
+        vault,
+        settings.auth is Auth.REQUIRED,
     )

@@ -15,7 +15,8 @@ from keyplane.model.errors import KeyplaneError, Reason
 REASON: Final = "reason"
 RESOURCE: Final = "resource"
 
-# An ARN names a region and an account; a cluster has one of each.
+# An ARN names a region, of which a cluster has one, and an account; this is that of the tenant
+# `local`.
 _ARN: Final = "arn:aws:dynamodb:local:000000000000:table/"
 
 
@@ -37,6 +38,11 @@ def throttling_reason(limit: Limit, writes: bool, index: bool = False) -> str:
 def table_arn(table: str) -> str:
     """The name of a table among all resources."""
     return _ARN + table
+
+
+def account_arn(account: str, table: str) -> str:
+    """As `table_arn`, for the account of another tenant."""
+    return f"arn:aws:dynamodb:local:{account}:table/{table}"
 
 
 def throttled(

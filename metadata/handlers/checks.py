@@ -7,7 +7,7 @@ import re
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.metadata.v1 import metadata_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
-from keyplane.model.limits import KEY_NAME_BYTES_MAX, TABLE_UNITS_MAX, validate_table_name
+from keyplane.model.limits import KEY_NAME_BYTES_MAX, TABLE_UNITS_MAX
 from metadata.config import (
     HEARTBEAT_LOADS_MAX,
     NODE_ID_CHARS_MAX,
@@ -36,7 +36,6 @@ _CAPACITY_MODES = (
 
 
 def check_new_table(request: pb.CreateTableRequest) -> None:
-    validate_table_name(request.table)
     if not request.HasField("partition_key"):
         raise invalid("a table needs a partition key: an attribute name and a type")
     check_key_attribute("partition key", request.partition_key)

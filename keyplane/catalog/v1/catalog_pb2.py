@@ -25,25 +25,29 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!keyplane/catalog/v1/catalog.proto\x12\x13keyplane.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"K\n\x0cKeyAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x04type\x18\x02 \x01(\x0e\x32\x1f.keyplane.catalog.v1.ScalarType\"R\n\x15ProvisionedThroughput\x12\x1b\n\x13read_capacity_units\x18\x01 \x01(\r\x12\x1c\n\x14write_capacity_units\x18\x02 \x01(\r\"\xb9\x03\n\x05Table\x12\x10\n\x08table_id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x38\n\rpartition_key\x18\x03 \x01(\x0b\x32!.keyplane.catalog.v1.KeyAttribute\x12\x33\n\x08sort_key\x18\x04 \x01(\x0b\x32!.keyplane.catalog.v1.KeyAttribute\x12\x11\n\thash_seed\x18\x05 \x01(\x06\x12\x33\n\ndurability\x18\x06 \x01(\x0e\x32\x1f.keyplane.catalog.v1.Durability\x12.\n\x05state\x18\x07 \x01(\x0e\x32\x1f.keyplane.catalog.v1.TableState\x12.\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\rcapacity_mode\x18\t \x01(\x0e\x32!.keyplane.catalog.v1.CapacityMode\x12?\n\x0bprovisioned\x18\n \x01(\x0b\x32*.keyplane.catalog.v1.ProvisionedThroughput\"\xb4\x01\n\tPartition\x12\x14\n\x0cpartition_id\x18\x01 \x01(\x04\x12\x10\n\x08table_id\x18\x02 \x01(\x04\x12\r\n\x05start\x18\x03 \x01(\x06\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x06\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12\x0e\n\x06leader\x18\x06 \x01(\t\x12\x10\n\x08replicas\x18\x07 \x03(\t\x12\x32\n\x05state\x18\x08 \x01(\x0e\x32#.keyplane.catalog.v1.PartitionState\"e\n\x04Node\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04zone\x18\x03 \x01(\t\x12-\n\x05state\x18\x04 \x01(\x0e\x32\x1e.keyplane.catalog.v1.NodeState\"t\n\x07MapRoot\x12)\n\x05table\x18\x01 \x01(\x0b\x32\x1a.keyplane.catalog.v1.Table\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x14\n\x0cpage_digests\x18\x03 \x03(\x0c\x12\x17\n\x0fpartition_count\x18\x04 \x01(\x04\"\xb3\x01\n\x07MapPage\x12\x10\n\x08table_id\x18\x01 \x01(\x04\x12\x0e\n\x06starts\x18\x02 \x03(\x06\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x06\x12\x15\n\rpartition_ids\x18\x04 \x03(\x04\x12\x0e\n\x06\x65pochs\x18\x05 \x03(\x04\x12\x35\n\x0creplica_sets\x18\x06 \x03(\x0b\x32\x1f.keyplane.catalog.v1.ReplicaSet\x12\x1b\n\x13replica_set_indexes\x18\x07 \x03(\r\"\x1e\n\nReplicaSet\x12\x10\n\x08node_ids\x18\x01 \x03(\t\"J\n\rNodeDirectory\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12(\n\x05nodes\x18\x02 \x03(\x0b\x32\x19.keyplane.catalog.v1.Node\"y\n\nNodeReport\x12\'\n\x04node\x18\x01 \x01(\x0b\x32\x19.keyplane.catalog.v1.Node\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x30\n\x06tables\x18\x03 \x03(\x0b\x32 .keyplane.catalog.v1.TableReport\"N\n\x0bTableReport\x12)\n\x05table\x18\x01 \x01(\x0b\x32\x1a.keyplane.catalog.v1.Table\x12\x14\n\x0cpage_digests\x18\x02 \x03(\x0c\"t\n\x0bMapSnapshot\x12\x32\n\x06tables\x18\x01 \x03(\x0b\x32\".keyplane.catalog.v1.SnapshotTable\x12\x31\n\x05nodes\x18\x02 \x01(\x0b\x32\".keyplane.catalog.v1.NodeDirectory\"{\n\rSnapshotTable\x12*\n\x04root\x18\x01 \x01(\x0b\x32\x1c.keyplane.catalog.v1.MapRoot\x12\r\n\x05pages\x18\x02 \x03(\x0c\x12/\n\x07overlay\x18\x03 \x03(\x0b\x32\x1e.keyplane.catalog.v1.Partition*q\n\nScalarType\x12\x1b\n\x17SCALAR_TYPE_UNSPECIFIED\x10\x00\x12\x16\n\x12SCALAR_TYPE_STRING\x10\x01\x12\x16\n\x12SCALAR_TYPE_NUMBER\x10\x02\x12\x16\n\x12SCALAR_TYPE_BINARY\x10\x03*V\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44URABILITY_PROCESS\x10\x01\x12\x14\n\x10\x44URABILITY_POWER\x10\x02*\x86\x01\n\x0c\x43\x61pacityMode\x12\x1d\n\x19\x43\x41PACITY_MODE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43\x41PACITY_MODE_UNLIMITED\x10\x01\x12\x1b\n\x17\x43\x41PACITY_MODE_ON_DEMAND\x10\x02\x12\x1d\n\x19\x43\x41PACITY_MODE_PROVISIONED\x10\x03*\x8e\x01\n\nTableState\x12\x1b\n\x17TABLE_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14TABLE_STATE_CREATING\x10\x01\x12\x16\n\x12TABLE_STATE_ACTIVE\x10\x02\x12\x18\n\x14TABLE_STATE_DELETING\x10\x03\x12\x17\n\x13TABLE_STATE_DELETED\x10\x04*j\n\x0ePartitionState\x12\x1f\n\x1bPARTITION_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16PARTITION_STATE_ACTIVE\x10\x01\x12\x1b\n\x17PARTITION_STATE_RETIRED\x10\x02*\x83\x01\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x11\n\rNODE_STATE_UP\x10\x01\x12\x16\n\x12NODE_STATE_SUSPECT\x10\x02\x12\x17\n\x13NODE_STATE_DRAINING\x10\x03\x12\x16\n\x12NODE_STATE_DRAINED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!keyplane/catalog/v1/catalog.proto\x12\x13keyplane.catalog.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"K\n\x0cKeyAttribute\x12\x0c\n\x04name\x18\x01 \x01(\t\x12-\n\x04type\x18\x02 \x01(\x0e\x32\x1f.keyplane.catalog.v1.ScalarType\"R\n\x15ProvisionedThroughput\x12\x1b\n\x13read_capacity_units\x18\x01 \x01(\r\x12\x1c\n\x14write_capacity_units\x18\x02 \x01(\r\"\xb9\x03\n\x05Table\x12\x10\n\x08table_id\x18\x01 \x01(\x04\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x38\n\rpartition_key\x18\x03 \x01(\x0b\x32!.keyplane.catalog.v1.KeyAttribute\x12\x33\n\x08sort_key\x18\x04 \x01(\x0b\x32!.keyplane.catalog.v1.KeyAttribute\x12\x11\n\thash_seed\x18\x05 \x01(\x06\x12\x33\n\ndurability\x18\x06 \x01(\x0e\x32\x1f.keyplane.catalog.v1.Durability\x12.\n\x05state\x18\x07 \x01(\x0e\x32\x1f.keyplane.catalog.v1.TableState\x12.\n\ncreated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x38\n\rcapacity_mode\x18\t \x01(\x0e\x32!.keyplane.catalog.v1.CapacityMode\x12?\n\x0bprovisioned\x18\n \x01(\x0b\x32*.keyplane.catalog.v1.ProvisionedThroughput\"\xb4\x01\n\tPartition\x12\x14\n\x0cpartition_id\x18\x01 \x01(\x04\x12\x10\n\x08table_id\x18\x02 \x01(\x04\x12\r\n\x05start\x18\x03 \x01(\x06\x12\x0b\n\x03\x65nd\x18\x04 \x01(\x06\x12\r\n\x05\x65poch\x18\x05 \x01(\x04\x12\x0e\n\x06leader\x18\x06 \x01(\t\x12\x10\n\x08replicas\x18\x07 \x03(\t\x12\x32\n\x05state\x18\x08 \x01(\x0e\x32#.keyplane.catalog.v1.PartitionState\"e\n\x04Node\x12\x0f\n\x07node_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04zone\x18\x03 \x01(\t\x12-\n\x05state\x18\x04 \x01(\x0e\x32\x1e.keyplane.catalog.v1.NodeState\"t\n\x07MapRoot\x12)\n\x05table\x18\x01 \x01(\x0b\x32\x1a.keyplane.catalog.v1.Table\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x14\n\x0cpage_digests\x18\x03 \x03(\x0c\x12\x17\n\x0fpartition_count\x18\x04 \x01(\x04\"\xb3\x01\n\x07MapPage\x12\x10\n\x08table_id\x18\x01 \x01(\x04\x12\x0e\n\x06starts\x18\x02 \x03(\x06\x12\x0b\n\x03\x65nd\x18\x03 \x01(\x06\x12\x15\n\rpartition_ids\x18\x04 \x03(\x04\x12\x0e\n\x06\x65pochs\x18\x05 \x03(\x04\x12\x35\n\x0creplica_sets\x18\x06 \x03(\x0b\x32\x1f.keyplane.catalog.v1.ReplicaSet\x12\x1b\n\x13replica_set_indexes\x18\x07 \x03(\r\"\x1e\n\nReplicaSet\x12\x10\n\x08node_ids\x18\x01 \x03(\t\"J\n\rNodeDirectory\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12(\n\x05nodes\x18\x02 \x03(\x0b\x32\x19.keyplane.catalog.v1.Node\"y\n\nNodeReport\x12\'\n\x04node\x18\x01 \x01(\x0b\x32\x19.keyplane.catalog.v1.Node\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x30\n\x06tables\x18\x03 \x03(\x0b\x32 .keyplane.catalog.v1.TableReport\"N\n\x0bTableReport\x12)\n\x05table\x18\x01 \x01(\x0b\x32\x1a.keyplane.catalog.v1.Table\x12\x14\n\x0cpage_digests\x18\x02 \x03(\x0c\"\x90\x02\n\x0cTenantLimits\x12 \n\x13requests_per_second\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\"\n\x15read_units_per_second\x18\x02 \x01(\rH\x01\x88\x01\x01\x12#\n\x16write_units_per_second\x18\x03 \x01(\rH\x02\x88\x01\x01\x12\x13\n\x06tables\x18\x04 \x01(\rH\x03\x88\x01\x01\x12\x18\n\x0b\x63onnections\x18\x05 \x01(\rH\x04\x88\x01\x01\x42\x16\n\x14_requests_per_secondB\x18\n\x16_read_units_per_secondB\x19\n\x17_write_units_per_secondB\t\n\x07_tablesB\x0e\n\x0c_connections\"\xc0\x01\n\x06Tenant\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x63\x63ount\x18\x02 \x01(\t\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .keyplane.catalog.v1.TenantState\x12\x31\n\x06limits\x18\x04 \x01(\x0b\x32!.keyplane.catalog.v1.TenantLimits\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\",\n\nSigningKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0e\n\x06secret\x18\x02 \x01(\x0c\"r\n\nTenantUser\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x04role\x18\x02 \x01(\x0e\x32\x19.keyplane.catalog.v1.Role\x12-\n\x04keys\x18\x03 \x03(\x0b\x32\x1f.keyplane.catalog.v1.SigningKey\"k\n\x0cTenantAccess\x12+\n\x06tenant\x18\x01 \x01(\x0b\x32\x1b.keyplane.catalog.v1.Tenant\x12.\n\x05users\x18\x02 \x03(\x0b\x32\x1f.keyplane.catalog.v1.TenantUser\"R\n\x0bTenantShard\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\x32\n\x07tenants\x18\x02 \x03(\x0b\x32!.keyplane.catalog.v1.TenantAccess\"\x8b\x01\n\x0bMapSnapshot\x12\x32\n\x06tables\x18\x01 \x03(\x0b\x32\".keyplane.catalog.v1.SnapshotTable\x12\x31\n\x05nodes\x18\x02 \x01(\x0b\x32\".keyplane.catalog.v1.NodeDirectory\x12\x15\n\rtenant_shards\x18\x03 \x03(\x0c\"{\n\rSnapshotTable\x12*\n\x04root\x18\x01 \x01(\x0b\x32\x1c.keyplane.catalog.v1.MapRoot\x12\r\n\x05pages\x18\x02 \x03(\x0c\x12/\n\x07overlay\x18\x03 \x03(\x0b\x32\x1e.keyplane.catalog.v1.Partition*q\n\nScalarType\x12\x1b\n\x17SCALAR_TYPE_UNSPECIFIED\x10\x00\x12\x16\n\x12SCALAR_TYPE_STRING\x10\x01\x12\x16\n\x12SCALAR_TYPE_NUMBER\x10\x02\x12\x16\n\x12SCALAR_TYPE_BINARY\x10\x03*V\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44URABILITY_PROCESS\x10\x01\x12\x14\n\x10\x44URABILITY_POWER\x10\x02*\x86\x01\n\x0c\x43\x61pacityMode\x12\x1d\n\x19\x43\x41PACITY_MODE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43\x41PACITY_MODE_UNLIMITED\x10\x01\x12\x1b\n\x17\x43\x41PACITY_MODE_ON_DEMAND\x10\x02\x12\x1d\n\x19\x43\x41PACITY_MODE_PROVISIONED\x10\x03*\x8e\x01\n\nTableState\x12\x1b\n\x17TABLE_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14TABLE_STATE_CREATING\x10\x01\x12\x16\n\x12TABLE_STATE_ACTIVE\x10\x02\x12\x18\n\x14TABLE_STATE_DELETING\x10\x03\x12\x17\n\x13TABLE_STATE_DELETED\x10\x04*j\n\x0ePartitionState\x12\x1f\n\x1bPARTITION_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16PARTITION_STATE_ACTIVE\x10\x01\x12\x1b\n\x17PARTITION_STATE_RETIRED\x10\x02*\x83\x01\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x11\n\rNODE_STATE_UP\x10\x01\x12\x16\n\x12NODE_STATE_SUSPECT\x10\x02\x12\x17\n\x13NODE_STATE_DRAINING\x10\x03\x12\x16\n\x12NODE_STATE_DRAINED\x10\x04*`\n\x0bTenantState\x12\x1c\n\x18TENANT_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13TENANT_STATE_ACTIVE\x10\x01\x12\x1a\n\x16TENANT_STATE_SUSPENDED\x10\x02*K\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\r\n\tROLE_READ\x10\x01\x12\x0e\n\nROLE_WRITE\x10\x02\x12\x0e\n\nROLE_ADMIN\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keyplane.catalog.v1.catalog_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SCALARTYPE']._serialized_start=1836
-  _globals['_SCALARTYPE']._serialized_end=1949
-  _globals['_DURABILITY']._serialized_start=1951
-  _globals['_DURABILITY']._serialized_end=2037
-  _globals['_CAPACITYMODE']._serialized_start=2040
-  _globals['_CAPACITYMODE']._serialized_end=2174
-  _globals['_TABLESTATE']._serialized_start=2177
-  _globals['_TABLESTATE']._serialized_end=2319
-  _globals['_PARTITIONSTATE']._serialized_start=2321
-  _globals['_PARTITIONSTATE']._serialized_end=2427
-  _globals['_NODESTATE']._serialized_start=2430
-  _globals['_NODESTATE']._serialized_end=2561
+  _globals['_SCALARTYPE']._serialized_start=2685
+  _globals['_SCALARTYPE']._serialized_end=2798
+  _globals['_DURABILITY']._serialized_start=2800
+  _globals['_DURABILITY']._serialized_end=2886
+  _globals['_CAPACITYMODE']._serialized_start=2889
+  _globals['_CAPACITYMODE']._serialized_end=3023
+  _globals['_TABLESTATE']._serialized_start=3026
+  _globals['_TABLESTATE']._serialized_end=3168
+  _globals['_PARTITIONSTATE']._serialized_start=3170
+  _globals['_PARTITIONSTATE']._serialized_end=3276
+  _globals['_NODESTATE']._serialized_start=3279
+  _globals['_NODESTATE']._serialized_end=3410
+  _globals['_TENANTSTATE']._serialized_start=3412
+  _globals['_TENANTSTATE']._serialized_end=3508
+  _globals['_ROLE']._serialized_start=3510
+  _globals['_ROLE']._serialized_end=3585
   _globals['_KEYATTRIBUTE']._serialized_start=91
   _globals['_KEYATTRIBUTE']._serialized_end=166
   _globals['_PROVISIONEDTHROUGHPUT']._serialized_start=168
@@ -66,8 +70,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NODEREPORT']._serialized_end=1511
   _globals['_TABLEREPORT']._serialized_start=1513
   _globals['_TABLEREPORT']._serialized_end=1591
-  _globals['_MAPSNAPSHOT']._serialized_start=1593
-  _globals['_MAPSNAPSHOT']._serialized_end=1709
-  _globals['_SNAPSHOTTABLE']._serialized_start=1711
-  _globals['_SNAPSHOTTABLE']._serialized_end=1834
+  _globals['_TENANTLIMITS']._serialized_start=1594
+  _globals['_TENANTLIMITS']._serialized_end=1866
+  _globals['_TENANT']._serialized_start=1869
+  _globals['_TENANT']._serialized_end=2061
+  _globals['_SIGNINGKEY']._serialized_start=2063
+  _globals['_SIGNINGKEY']._serialized_end=2107
+  _globals['_TENANTUSER']._serialized_start=2109
+  _globals['_TENANTUSER']._serialized_end=2223
+  _globals['_TENANTACCESS']._serialized_start=2225
+  _globals['_TENANTACCESS']._serialized_end=2332
+  _globals['_TENANTSHARD']._serialized_start=2334
+  _globals['_TENANTSHARD']._serialized_end=2416
+  _globals['_MAPSNAPSHOT']._serialized_start=2419
+  _globals['_MAPSNAPSHOT']._serialized_end=2558
+  _globals['_SNAPSHOTTABLE']._serialized_start=2560
+  _globals['_SNAPSHOTTABLE']._serialized_end=2683
 # @@protoc_insertion_point(module_scope)
