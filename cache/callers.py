@@ -32,12 +32,13 @@ class Tenant:
 
     prefix: of its table names inside the cluster. in_flight: its requests being worked on.
     requests: what is left of its requests a second; None without a limit. peers: when each of its
-    connections was last heard of, by address; kept only where there is a limit on them.
+    connections was last heard of, by address; kept only where there is a limit on them. refusals:
+    what reads and writes past `requests` are told. version: of what was last heard of it.
     """
 
     __slots__ = (
         *("account", "active", "connections_max", "in_flight", "limits", "peers", "prefix"),
-        *("requests", "tenant_id"),
+        *("refusals", "requests", "tenant_id", "version"),
     )
 
     def __init__(self, tenant_id: str, account: str) -> None:
@@ -50,6 +51,8 @@ class Tenant:
         self.requests: Bucket | None = None
         self.in_flight = 0
         self.peers: dict[str, float] = {}
+        self.refusals: tuple[KeyplaneError, KeyplaneError] | tuple[()] = ()
+        self.version = 0
 
     def update(self, tenant: pb.Tenant, now: float) -> None:
         self.account = tenant.account
@@ -124,6 +127,8 @@ class Callers:
         self._tenants: dict[str, Tenant] = {}
         # Key ids and tenants by shard: what the next value of the shard replaces.
         self._shards: dict[int, tuple[list[str], list[str]]] = {}
+        # Whether all tenants have been heard of, so that a key that is not known is none.
+        self.complete = True
         self._signers = 0
         self._swept_at_ms = 0
 
@@ -146,6 +151,7 @@ class Callers:
             tenant = self._tenants.get(tenant_id)
             if tenant is None:
                 tenant = self._tenants[tenant_id] = Tenant(tenant_id, access.tenant.account)
+            tenant.version = shard.version
             tenant.update(access.tenant, now)
             tenants.append(tenant_id)
             for user in access.users:
@@ -174,7 +180,8 @@ class Callers:
         """Whose call it is.
 
         Raises KeyplaneError: MISSING_CREDENTIALS, UNKNOWN_KEY, BAD_SIGNATURE, SIGNATURE_EXPIRED,
-        REPLAYED, TENANT_SUSPENDED; OVERLOADED past the bounds on signers.
+        REPLAYED, TENANT_SUSPENDED; OVERLOADED past the bounds on signers; NOT_SERVING for a key
+        that is not known before all are.
         """
         value = request.authorization or request.metadata.get(HEADER, "")
         if not value:
@@ -182,7 +189,7 @@ class Callers:
         signature = read_signature(value)
         caller = self._by_key.get(signature.key_id)
         if caller is None:
-            raise _unknown()
+            raise _unknown() if self.complete else _uninformed()
         mac = caller.key.mac(signature.head, request.method, request.payload)
         if not hmac.compare_digest(mac, signature.mac):
             raise _bad()
@@ -218,12 +225,10 @@ class Callers:
         oldest_ms = now_ms - self._skew_ms
         count = 0
         for caller in self._by_key.values():
-            caller.signers = {
-                signer: window
-                for signer, window in caller.signers.items()
-                if window.latest_ms >= oldest_ms
-            }
-            count += len(caller.signers)
+            signers = caller.signers
+            for signer in [each for each, w in signers.items() if w.latest_ms < oldest_ms]:
+                del signers[signer]
+            count += len(signers)
         self._signers = count
 
     def _expired(self, age_ms: int) -> KeyplaneError:
@@ -250,6 +255,14 @@ def _unknown() -> KeyplaneError:
         Reason.UNKNOWN_KEY,
         "no user has this key; it may have been rotated or deleted. Routers hear of a new key"
         " within two seconds",
+    )
+
+
+def _uninformed() -> KeyplaneError:
+    return KeyplaneError(
+        Reason.NOT_SERVING,
+        "this server has not heard of all tenants yet; try another, or again in a second",
+        retry_after_s=0.25,
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from pydantic import Field
 
+from wire.auth import Auth
 from wire.service import ServiceSettings
 
 Memds = Annotated[
@@ -23,13 +23,6 @@ ClusterName = Annotated[
     str,
     typer.Option("--cluster", envvar="KEYPLANE_CLUSTER", help="Name of the cluster."),
 ]
-
-
-class Auth(enum.StrEnum):
-    """Whether a server takes signed calls only."""
-
-    OFF = "off"
-    REQUIRED = "required"
 
 
 AuthMode = Annotated[

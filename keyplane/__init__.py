@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from keyplane.client.requests import Delete, Page, Put, VersionedItem
     from keyplane.client.sync import Client
+    from keyplane.model.credentials import Credentials
     from keyplane.model.errors import KeyplaneError, Reason
 
 # Loaded at first use: servers import this package for `keyplane.model`, and need no client.
@@ -58,6 +59,7 @@ _HOMES = {
     ),
     "keyplane.client.requests": ("Delete", "Page", "Put", "VersionedItem"),
     "keyplane.client.sync": ("Client",),
+    "keyplane.model.credentials": ("Credentials",),
     "keyplane.model.errors": ("KeyplaneError", "Reason"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -72,6 +74,7 @@ __all__ = [
     "Client",
     "ClientConfig",
     "ConditionFailed",
+    "Credentials",
     "DeadlineExceeded",
     "Delete",
     "InvalidRequest",

@@ -59,6 +59,7 @@ MODULES = (
     "router.plain",
     "router.single",
     "router.tables",
+    "router.tenant_limits",
     "storage.config",
     "storage.evaluate",
     "storage.executor",

@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
-from cache.settings import Auth, AuthMode, ClusterName, ClusterSecretFile, Memds
+from cache.settings import AuthMode, ClusterName, ClusterSecretFile, Memds
 from keyplane.model.errors import KeyplaneError
 from metadata import migrate
 from metadata.database import Database, parse_url
 from metadata.handlers.dispatch import SERVICE, TENANT_SERVICE
 from metadata.live import DEFAULT_DATABASE_URL, MetadataSettings, build
 from wire import flags
+from wire.auth import Auth
 from wire.logs import LogFormat, LogLevel
 from wire.service import EXIT_FAILED, serve
 from wire.transports import TransportKind

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from cache.config import PublisherConfig
 from cache.live import MemcachedConfig, connect_from
-from cache.settings import Auth, MemdsSettings
+from cache.settings import MemdsSettings
 from keyplane.model.errors import KeyplaneError, Reason
 from metadata.catalog import Catalog
 from metadata.change import Change
@@ -21,6 +21,7 @@ from metadata.database import Database
 from metadata.lag import LaggingLedger
 from metadata.ledger import Ledger
 from wire.addresses import parse_addresses
+from wire.auth import Auth
 from wire.secret_file import read_vault
 from wire.service import Runtime
 

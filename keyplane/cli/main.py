@@ -12,7 +12,17 @@ import typer
 from rich.markup import escape
 from typer.exceptions import TyperException
 
-from keyplane.cli import cluster, faults, history, items, operations, sim, tables, workload
+from keyplane.cli import (
+    cluster,
+    faults,
+    history,
+    items,
+    operations,
+    sim,
+    tables,
+    tenants,
+    workload,
+)
 from keyplane.cli.output import EXIT_INTERRUPTED, EXIT_USAGE, Output, exit_code
 from keyplane.model.errors import KeyplaneError
 
@@ -32,7 +42,7 @@ app = typer.Typer(
     "member is dead); 2 wrong arguments; 3 not done: refused, or nobody there to ask; 4 it is "
     "open whether it was done; 130 interrupted.",
 )
-for part in (cluster, items, tables, operations, workload, history, faults, sim):
+for part in (cluster, items, tables, operations, tenants, workload, history, faults, sim):
     part.register(app)
 
 
