@@ -6,7 +6,7 @@ as a router's map is. Keys come in shards, each of which replaces the one before
 
 from __future__ import annotations
 
-import hmac
+from hmac import compare_digest
 from typing import Final
 
 from cache.replays import Window
@@ -31,13 +31,15 @@ class Tenant:
     """One as a server knows it, over changes of its record.
 
     prefix: of its table names inside the cluster. in_flight: its requests being worked on.
+    is_limited: whether there is a limit on its requests or connections.
     requests: what is left of its requests a second; None without a limit. peers: when each of its
     connections was last heard of, by address; kept only where there is a limit on them. refusals:
     what reads and writes past `requests` are told. version: of what was last heard of it.
     """
 
     __slots__ = (
-        *("account", "active", "connections_max", "in_flight", "limits", "peers", "prefix"),
+        *("account", "active", "connections_max", "in_flight", "is_limited", "limits", "peers"),
+        "prefix",
         *("refusals", "requests", "tenant_id", "version"),
     )
 
@@ -47,6 +49,7 @@ class Tenant:
         self.account = account
         self.active = True
         self.limits = pb.TenantLimits()
+        self.is_limited = False
         self.connections_max = 0
         self.requests: Bucket | None = None
         self.in_flight = 0
@@ -61,6 +64,7 @@ class Tenant:
             return
         self.limits = tenant.limits
         self.connections_max = tenant.limits.connections
+        self.is_limited = bool(tenant.limits.connections or tenant.limits.requests_per_second)
         self.peers.clear()
         rate = float(tenant.limits.requests_per_second)
         if not rate:
@@ -123,10 +127,11 @@ class Callers:
         self._clock = clock
         self._skew_ms = int(skew_s * 1000)
         self._operator = operator
-        self._by_key: dict[str, Caller] = {operator.key_id: operator}
+        # By key id, as it is on the wire.
+        self._by_key: dict[bytes, Caller] = {operator.key_id.encode(): operator}
         self._tenants: dict[str, Tenant] = {}
         # Key ids and tenants by shard: what the next value of the shard replaces.
-        self._shards: dict[int, tuple[list[str], list[str]]] = {}
+        self._shards: dict[int, tuple[list[bytes], list[str]]] = {}
         # Whether all tenants have been heard of, so that a key that is not known is none.
         self.complete = True
         self._signers = 0
@@ -144,7 +149,7 @@ class Callers:
         """Takes a shard over in the place of the one before it."""
         before_keys, before_tenants = self._shards.get(number, ([], []))
         now = self._clock.now()
-        keys: list[str] = []
+        keys: list[bytes] = []
         tenants: list[str] = []
         for access in shard.tenants:
             tenant_id = access.tenant.tenant_id
@@ -157,7 +162,7 @@ class Callers:
             for user in access.users:
                 for key in user.keys:
                     self._put(key, tenant, user)
-                    keys.append(key.key_id)
+                    keys.append(key.key_id.encode())
         for key_id in set(before_keys) - set(keys):
             self._signers -= len(self._by_key.pop(key_id).signers)
         for tenant_id in set(before_tenants) - set(tenants):
@@ -165,13 +170,12 @@ class Callers:
         self._shards[number] = (keys, tenants)
 
     def _put(self, key: pb.SigningKey, tenant: Tenant, user: pb.TenantUser) -> None:
-        held = self._by_key.get(key.key_id)
+        key_id = key.key_id.encode()
+        held = self._by_key.get(key_id)
         if held is None or held.secret != key.secret:
             if held is not None:
                 self._signers -= len(held.signers)
-            self._by_key[key.key_id] = Caller(
-                key.key_id, key.secret, tenant, user.name, int(user.role)
-            )
+            self._by_key[key_id] = Caller(key.key_id, key.secret, tenant, user.name, int(user.role))
         else:
             # The same object, since it knows the calls it has seen.
             held.tenant, held.user, held.role = tenant, user.name, int(user.role)
@@ -183,15 +187,17 @@ class Callers:
         REPLAYED, TENANT_SUSPENDED; OVERLOADED past the bounds on signers; NOT_SERVING for a key
         that is not known before all are.
         """
-        value = request.authorization or request.metadata.get(HEADER, "")
+        value = request.authorization
         if not value:
-            raise _missing()
+            value = request.metadata.get(HEADER, "").encode()
+            if not value:
+                raise _missing()
         signature = read_signature(value)
         caller = self._by_key.get(signature.key_id)
         if caller is None:
             raise _unknown() if self.complete else _uninformed()
         mac = caller.key.mac(signature.head, request.method, request.payload)
-        if not hmac.compare_digest(mac, signature.mac):
+        if not compare_digest(mac, signature.mac):
             raise _bad()
         now_ms = int(self._clock.wall() * 1000.0)
         signed_at_ms = signature.signed_at_ms

@@ -299,10 +299,11 @@ class RouterCore:
                 except KeyplaneError as error:
                     desk.refuse(error, reply)
                     return
-                refusal = over_limit(caller.tenant, request.peer, writes, desk.now())
-                if refusal is not None:
-                    desk.refuse(refusal, reply)
-                    return
+                if caller.tenant.is_limited:
+                    refusal = over_limit(caller.tenant, request.peer, writes, desk.now())
+                    if refusal is not None:
+                        desk.refuse(refusal, reply)
+                        return
             exchange = desk.open(request, caller, reply)
             if exchange is None:
                 return

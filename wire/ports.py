@@ -108,7 +108,7 @@ class Request:
         deadline: float,
         peer: str = "",
         metadata: Mapping[str, str] = MappingProxyType({}),
-        authorization: str = "",
+        authorization: bytes = b"",
     ) -> None:
         self.method = method
         self.payload = payload

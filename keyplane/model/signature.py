@@ -5,17 +5,17 @@ It travels in one field of gRPC metadata, `keyplane-authorization`, always of th
     key id, 20 characters | "." | base64 of 57 bytes, 76 characters
     57 bytes: format 1 (1) | milliseconds since 1970 (8) | signer (8) | sequence (8) | MAC (32)
 
-Numbers are big-endian. The MAC is HMAC-SHA256 (RFC 2104) under the key's secret over the first 25
-bytes, the full name of the method, a zero byte and the message. A signer is a random number that
-somebody who signs draws once; its sequence numbers rise, so that a server can tell whether it has
-seen a call before without remembering each (`cache.replays`).
+Numbers are big-endian. The MAC is keyed BLAKE2b (RFC 7693) of 32 bytes, under the key's secret, of
+the first 25 bytes, the full name of the method, a zero byte and the message. A signer is a random
+number that somebody who signs draws once; its sequence numbers rise, so that a server can tell
+whether it has seen a call before without remembering each (`cache.replays`).
 """
 
 from __future__ import annotations
 
-import binascii
 import hashlib
 import os
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable
 from itertools import count
 from typing import Final
@@ -41,34 +41,31 @@ _PACKED_BYTES: Final = _SIGNED_BYTES + _MAC_BYTES
 # Longer messages are not copied to be signed.
 _COPIED_BYTES_MAX: Final = 16 * 1024
 
-_BLOCK_BYTES: Final = 64
+_DOT: Final = ord(".")
 
 
 class SigningKey:
-    """HMAC-SHA256 under one secret, with the state after the key kept: half of what a short message
-    costs is otherwise the key.
+    """Keyed BLAKE2b of one secret, with the state after the key kept.
+
+    It does what HMAC-SHA256 does in two thirds of the time, which a router feels: it verifies one
+    for every request.
     """
 
-    __slots__ = ("_inner", "_outer")
+    __slots__ = ("_keyed",)
 
     def __init__(self, secret: bytes) -> None:
-        if len(secret) > _BLOCK_BYTES:
-            secret = hashlib.sha256(secret).digest()
-        padded = secret.ljust(_BLOCK_BYTES, b"\0")
-        self._inner = hashlib.sha256(bytes([each ^ 0x36 for each in padded]))
-        self._outer = hashlib.sha256(bytes([each ^ 0x5C for each in padded]))
+        """secret: up to 64 bytes."""
+        self._keyed = hashlib.blake2b(key=secret, digest_size=_MAC_BYTES)
 
     def mac(self, head: bytes, method: str, payload: bytes) -> bytes:
         """head: the first 25 bytes."""
-        inner = self._inner.copy()
+        state = self._keyed.copy()
         if len(payload) <= _COPIED_BYTES_MAX:
-            inner.update(head + method.encode() + b"\0" + payload)
+            state.update(b"".join((head, method.encode(), b"\0", payload)))
         else:
-            inner.update(head + method.encode() + b"\0")
-            inner.update(payload)
-        outer = self._outer.copy()
-        outer.update(inner.digest())
-        return outer.digest()
+            state.update(b"".join((head, method.encode(), b"\0")))
+            state.update(payload)
+        return state.digest()
 
 
 @mypyc_attr(acyclic=True, free_list_len=1)
@@ -78,7 +75,7 @@ class Signature:
     __slots__ = ("head", "key_id", "mac", "sequence", "signed_at_ms", "signer")
 
     def __init__(
-        self, key_id: str, head: bytes, signed_at_ms: int, signer: int, sequence: int, mac: bytes
+        self, key_id: bytes, head: bytes, signed_at_ms: int, signer: int, sequence: int, mac: bytes
     ) -> None:
         self.key_id = key_id
         self.head = head
@@ -88,13 +85,13 @@ class Signature:
         self.mac = mac
 
 
-def read_signature(value: str) -> Signature:
+def read_signature(value: bytes) -> Signature:
     """Raises KeyplaneError(BAD_SIGNATURE) on a value of another form."""
     at: i64 = KEY_ID_CHARS
-    if len(value) != VALUE_CHARS or value[at] != ".":
+    if len(value) != VALUE_CHARS or value[at] != _DOT:
         raise malformed()
     try:
-        packed = binascii.a2b_base64(value[at + 1 :])
+        packed = a2b_base64(value[at + 1 :])
     except ValueError:
         raise malformed() from None
     if len(packed) != _PACKED_BYTES or packed[0] != _FORMAT:
@@ -120,11 +117,11 @@ def malformed() -> KeyplaneError:
 class Signer:
     """Signs the calls of one client, from any number of threads."""
 
-    __slots__ = ("_key", "_key_id", "_sequence", "_signer", "_wall")
+    __slots__ = ("_key", "_sequence", "_signer", "_start", "_wall")
 
     def __init__(self, key_id: str, secret: bytes, wall: Callable[[], float]) -> None:
         """wall: seconds since 1970."""
-        self._key_id = key_id
+        self._start = key_id + "."
         self._key = SigningKey(secret)
         self._wall = wall
         self._signer = os.urandom(8)
@@ -133,10 +130,8 @@ class Signer:
 
     def value(self, method: str, payload: bytes) -> str:
         """Of the header, for one attempt at a call."""
-        head = b"\x01%b%b%b" % (
-            int(self._wall() * 1000).to_bytes(8, "big"),
-            self._signer,
-            next(self._sequence).to_bytes(8, "big"),
-        )
-        packed = binascii.b2a_base64(head + self._key.mac(head, method, payload), newline=False)
-        return f"{self._key_id}.{packed.decode()}"
+        signed_at = int(self._wall() * 1000.0).to_bytes(8, "big")
+        sequence = next(self._sequence).to_bytes(8, "big")
+        head = b"".join((b"\x01", signed_at, self._signer, sequence))
+        packed = b2a_base64(head + self._key.mac(head, method, payload), newline=False)
+        return self._start + packed.decode()

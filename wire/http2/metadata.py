@@ -357,9 +357,9 @@ SIGNATURE_START: Final = literal(HEADER.encode(), b"")[:-1] + bytes([VALUE_CHARS
 SIGNATURE_BYTES: Final = len(SIGNATURE_START) + VALUE_CHARS
 
 
-def signed_head(head: RequestHead, block: bytes, signature: str) -> RequestHead:
+def signed_head(head: RequestHead, block: bytes, signature: bytes) -> RequestHead:
     """The head of a whole block, from that of all before the signature."""
-    metadata = {**head.metadata, HEADER: signature}
+    metadata = {**head.metadata, HEADER: signature.decode("latin-1")}
     return RequestHead(head.method, head.timeout_s, metadata, None, block)
 
 

@@ -178,7 +178,7 @@ class ServerConnection(Connection):
     def on_headers(
         self, buf: bytes, start: i64, end: i64, size: i64, flags: i64, stream: i64
     ) -> i64:
-        signature = ""
+        signature = b""
         stop: i64 = end - SIGNATURE_BYTES
         if (
             stop > start
@@ -186,7 +186,7 @@ class ServerConnection(Connection):
             and buf[stop + 1] == SIGNATURE_START[1]
             and buf[stop : stop + len(SIGNATURE_START)] == SIGNATURE_START
         ):
-            signature = buf[stop + len(SIGNATURE_START) : end].decode("latin-1")
+            signature = buf[stop + len(SIGNATURE_START) : end]
         else:
             stop = end
         block = buf[start:stop]
@@ -353,7 +353,7 @@ class ServerConnection(Connection):
                 self._run(self.server.methods[head.method], head, payload, stream)
 
     def _run(
-        self, method: Method, head: RequestHead, payload: bytes, stream: int, signature: str = ""
+        self, method: Method, head: RequestHead, payload: bytes, stream: int, signature: bytes = b""
     ) -> None:
         """Hands a whole request to its handler. signature: if it is not in the head."""
         server = self.server

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 
 import pytest
 
@@ -24,18 +23,18 @@ METHOD = "/keyplane.data.v1.DataService/GetItem"
 
 
 def signed(payload: bytes, secret: bytes = b"s" * 32, now: float = 1_700_000_000.25) -> Signature:
-    return read_signature(Signer(KEY_ID, secret, lambda: now).value(METHOD, payload))
+    return read_signature(Signer(KEY_ID, secret, lambda: now).value(METHOD, payload).encode())
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 16 * 1024, 16 * 1024 + 1, 1_000_000])
-@pytest.mark.parametrize("secret", [b"s" * 32, b"k", b"long" * 40])
-def test_the_mac_is_hmac_sha256_as_the_standard_library_has_it(size: int, secret: bytes) -> None:
+@pytest.mark.parametrize("secret", [b"s" * 32, b"k", b"long" * 16])
+def test_the_mac_is_keyed_blake2b_of_everything_that_matters(size: int, secret: bytes) -> None:
     payload = bytes(size)
     signature = signed(payload, secret)
-    assert signature.key_id == KEY_ID
+    assert signature.key_id == KEY_ID.encode()
     assert signature.signed_at_ms == 1_700_000_000_250
     message = signature.head + METHOD.encode() + b"\0" + payload
-    assert signature.mac == hmac.new(secret, message, hashlib.sha256).digest()
+    assert signature.mac == hashlib.blake2b(message, key=secret, digest_size=32).digest()
     assert signature.mac == SigningKey(secret).mac(signature.head, METHOD, payload)
 
 
@@ -43,11 +42,10 @@ def test_every_value_has_one_length_and_its_own_number() -> None:
     signer = Signer(KEY_ID, b"s" * 32, lambda: 0.0)
     values = [signer.value(METHOD, b"") for _ in range(100)]
     assert {len(value) for value in values} == {VALUE_CHARS}
-    assert [read_signature(value).sequence for value in values] == list(range(1, 101))
-    assert len({read_signature(value).signer for value in values}) == 1
-    assert read_signature(Signer(KEY_ID, b"s" * 32, lambda: 0.0).value(METHOD, b"")).signer != (
-        read_signature(values[0]).signer
-    )
+    assert [read_signature(value.encode()).sequence for value in values] == list(range(1, 101))
+    assert len({read_signature(value.encode()).signer for value in values}) == 1
+    other = Signer(KEY_ID, b"s" * 32, lambda: 0.0).value(METHOD, b"")
+    assert read_signature(other.encode()).signer != read_signature(values[0].encode()).signer
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,8 @@ from storage_peer import Fault
 
 from cache import memds_keys
 from cache.tenant_shards import SHARDS, shard_of
+from granter.config import GranterConfig
+from granter.core import GranterCore
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.credentials import Credentials, secret_to_text
@@ -20,6 +22,8 @@ from keyplane.model.throttling import Limit, throttled
 from keyplane.model.vault import Vault
 from keyplane.route.v1 import route_pb2 as route
 from router.config import RouterConfig
+from wire.memory_process import MemoryProcess
+from wire.metrics import Metrics
 
 VAULT = Vault(b"c" * 32)
 READ, WRITE, ADMIN = catalog.ROLE_READ, catalog.ROLE_WRITE, catalog.ROLE_ADMIN
@@ -180,7 +184,7 @@ def test_every_bad_signature_has_its_own_reason(tenants: Tenants) -> None:
         good[:-1]: Reason.BAD_SIGNATURE,
         good + "A": Reason.BAD_SIGNATURE,
         good[:30] + "é" + good[31:]: Reason.BAD_SIGNATURE,
-        "é" + good[1:]: Reason.UNKNOWN_KEY,
+        "é" + good[1:]: Reason.BAD_SIGNATURE,
         good[:21] + "B" + good[22:]: Reason.BAD_SIGNATURE,
         good[:50] + ("A" if good[50] != "A" else "B") + good[51:]: Reason.BAD_SIGNATURE,
         "KPAK" + "X" * 16 + good[20:]: Reason.UNKNOWN_KEY,
@@ -404,3 +408,68 @@ def test_without_a_vault_nobody_has_to_sign() -> None:
     world.start_router()
     world.put("Mingus", of="local")
     assert world.get("Mingus") == {"artist": "Mingus", "of": "local"}
+
+
+def test_all_tables_of_a_tenant_share_its_capacity_units() -> None:
+    """50 write units a second over two tables, by the granter; reads have no limit."""
+    tenants = Tenants(World(vault=VAULT, config=RouterConfig(granter="granter:1")))
+    world = tenants.world
+    process = MemoryProcess(world.network, "granter:1")
+    GranterCore(GranterConfig(), process.clock, process.server, Metrics()).start()
+    world.start_router()
+    tenants.set("bolt", write_units_per_second=50)
+    world.clock.run_for(5.0)
+
+    def load(seconds: float) -> tuple[list[Any], list[Any]]:
+        """100 writes and 100 reads a second of each table."""
+        writes, reads = [], []
+        for _ in range(round(seconds * 100)):
+            for table in ("music", "bills"):
+                writes.append(tenants.put("bob", table))
+                reads.append(tenants.get("bob", table))
+            world.clock.run_for(0.01)
+        world.clock.run_for(0.1)
+        return writes, reads
+
+    # Some 10 seconds of 50 were saved up, which goes in a few.
+    load(5.0)
+    writes, reads = load(20.0)
+    admitted = sum(each.reply.error is None for each in writes)
+    assert admitted == pytest.approx(50 * 20, rel=0.1)
+    assert all(each.reply.error is None for each in reads)
+    refusal = next(each.reply.error for each in writes if each.reply.error is not None)
+    assert refusal.reason is Reason.THROTTLED
+    assert refusal.metadata == {
+        "reason": "TableWriteAccountLimitExceeded",
+        "resource": "arn:aws:dynamodb:local:222222222222:table/*",
+    }
+    assert "'bolt'" in refusal.message
+    tenants.put("ann").wait()
+    # Without a granter the limit rests, and nobody is refused by it.
+    process.kill()
+    world.clock.run_for(4.0)
+    writes, _ = load(2.0)
+    assert all(each.reply.error is None for each in writes)
+
+
+def test_limits_on_units_come_and_go() -> None:
+    tenants = Tenants(World(vault=VAULT, config=RouterConfig(granter="granter:1")))
+    world = tenants.world
+    process = MemoryProcess(world.network, "granter:1")
+    GranterCore(GranterConfig(), process.clock, process.server, Metrics()).start()
+    world.start_router()
+    tenants.set("bolt", write_units_per_second=1)
+    world.clock.run_for(3.0)
+
+    def refusals() -> int:
+        pending = []
+        for _ in range(300):
+            pending.append(tenants.put("bob"))
+            world.clock.run_for(0.01)
+        world.clock.run_for(0.1)
+        return sum(each.reply.error is not None for each in pending)
+
+    assert refusals() > 200
+    tenants.set("bolt")
+    world.clock.run_for(REVOKED_WITHIN_S)
+    assert refusals() == 0
