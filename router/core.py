@@ -106,7 +106,7 @@ class RouterCore:
         )
         self._search = Search(config, clock, self._tables, self._surveyor, metrics)
         self._search.use(self._reader)
-        self._desk = Desk(config, clock, metrics)
+        self._desk = Desk(config, clock, metrics, shared=vault is not None)
         self._context = RouterContext(
             config=config,
             clock=clock,

@@ -70,17 +70,20 @@ class Exchange:
 class Desk:
     """Takes requests in and counts them out. Sheds what is too much, as early as possible.
 
-    Near the bound it first refuses tenants that hold more than their share of it, so that none can
-    fill it up for all.
+    Where tenants share it, it refuses those first that hold more than their share, and keeps room
+    for those that hold nothing, so that none can fill it up for all.
     """
 
-    def __init__(self, config: RouterConfig, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self, config: RouterConfig, clock: Clock, metrics: Metrics, shared: bool = False
+    ) -> None:
         self._config = config
         self._clock = clock
         self.now = clock.now
         self._on_idle: Callable[[], None] | None = None
         self.in_flight = 0
         self.draining = False
+        self._shared = shared
         self._crowded_from = int(config.inflight_max * config.inflight_shared)
         # Tenants that have requests in flight.
         self._busy = 0
@@ -149,8 +152,8 @@ class Desk:
                 f"{self.in_flight} requests are in flight here; send fewer or add routers",
                 retry_after_s=self._config.overload_retry_after_s,
             )
-        if self.in_flight >= self._crowded_from and tenant.in_flight:
-            share = self._config.inflight_max // self._busy
+        if self._shared and self.in_flight >= self._crowded_from:
+            share = self._crowded_from // max(1, self._busy)
             if tenant.in_flight >= share:
                 return KeyplaneError(
                     Reason.OVERLOADED,

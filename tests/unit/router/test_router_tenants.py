@@ -378,7 +378,9 @@ def test_a_tenant_uses_as_many_connections_as_it_may(tenants: Tenants) -> None:
 
 
 def test_near_its_bound_a_router_refuses_whoever_holds_more_than_its_share() -> None:
-    """From 15 in flight of 20 on; of two tenants that are busy each may hold 10."""
+    """From 15 in flight of 20 on; of two tenants that are busy each may hold 7 of those, and what
+    is left is for those who hold less.
+    """
     tenants = Tenants(World(vault=VAULT, config=RouterConfig(inflight_max=20)))
     world = tenants.world
     world.start_router()
@@ -386,19 +388,23 @@ def test_near_its_bound_a_router_refuses_whoever_holds_more_than_its_share() -> 
         tenants.get(who).wait()
     world.nodes["storage-1"].faults += [Fault(None)] * 20
     noisy = [tenants.get("ann", timeout_s=5.0) for _ in range(14)]
+    world.clock.run_for(0.1)
     quiet = [tenants.get("bob", timeout_s=5.0)]
     world.clock.run_for(0.1)
     refused = tenants.get("ann").error(0.1)
     assert refused.reason is Reason.OVERLOADED
-    assert "share is 10" in refused.message
+    assert "share is 7" in refused.message
     assert refused.retry_after_s
     quiet += [tenants.get("bob", timeout_s=5.0) for _ in range(5)]
     world.clock.run_for(0.1)
     assert not any(each.done for each in noisy + quiet)
     assert tenants.get("bob").error(0.1).reason is Reason.OVERLOADED
     world.clock.run_for(6.0)
+    alone = [tenants.get("ann") for _ in range(16)]
+    world.clock.run_for(0.1)
+    assert sum(each.reply.error is not None for each in alone) == 1
     for _ in range(3):
-        pending = [tenants.get("ann") for _ in range(19)]
+        pending = [tenants.get("ann") for _ in range(15)]
         for each in pending:
             each.wait()
 
