@@ -41,13 +41,16 @@ class RouteService:
         self, context: RouterContext, exchange: Exchange, _request: route.DescribeRouterRequest
     ) -> None:
         caller = exchange.caller
-        all_tables = context.tables.all()
         if caller.role != Role.OPERATOR:
+            # Of what the cluster is made of a tenant is told nothing.
             prefix = caller.tenant.prefix
-            all_tables = [known for known in all_tables if known.prefix == prefix]
+            own = [known for known in context.tables.all() if known.prefix == prefix]
+            views = [self._table_view(known, caller) for known in own]
+            exchange.answer(route.DescribeRouterResponse(tables=views))
+            return
         exchange.answer(
             route.DescribeRouterResponse(
-                tables=[self._table_view(known, caller) for known in all_tables],
+                tables=[self._table_view(known, caller) for known in context.tables.all()],
                 nodes=context.nodes.all(),
                 memds=[
                     route.MemdsView(

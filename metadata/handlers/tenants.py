@@ -20,6 +20,7 @@ from keyplane.model.tenants import (
     ACCOUNT_DIGITS,
     LOCAL,
     Role,
+    tenant_of,
     validate_tenant_id,
     validate_user_name,
 )
@@ -170,7 +171,17 @@ def _delete(parts: Parts, request: pb.DeleteTenantRequest, answer: Answer) -> No
                 Reason.TENANT_NOT_EMPTY,
                 f"tenant {tenant.tenant_id!r} has {count} tables; delete them first",
             )
-        change = Change(_counted(catalog), forgotten_tenants=(tenant.tenant_id,))
+        # Whoever has the name next is not to see what was done under it.
+        ended = [
+            operation.operation_id
+            for operation in catalog.operations.values()
+            if operation.state.ended and tenant_of(operation.table) == tenant.tenant_id
+        ]
+        change = Change(
+            _counted(catalog),
+            forgotten_operations=tuple(ended),
+            forgotten_tenants=(tenant.tenant_id,),
+        )
         return Decision(change, None)
 
     parts.writer.submit(decide, _answered(answer, lambda _: pb.DeleteTenantResponse()))

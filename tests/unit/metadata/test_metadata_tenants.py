@@ -425,6 +425,15 @@ def test_a_tenant_goes_with_its_users_once_its_tables_are_gone(world: World) -> 
     world.ask("DeleteTenant", delete, pb.DeleteTenantResponse)
     assert refused(lambda: tables(world, acme)).reason is Reason.UNKNOWN_KEY
     assert "acme" not in world.reread().tenants
+    # The next tenant of the name sees nothing of it.
+    create_tenant(world, "acme")
+    acme = create_user(world)
+    listed = world.ask(
+        "ListOperations", pb.ListOperationsRequest(), pb.ListOperationsResponse, acme
+    )
+    assert not listed.operations
+    assert tables(world, acme) == []
+    create_table(world, acme)
 
 
 def test_users_and_tenants_are_bounded(tmp_path: Path) -> None:

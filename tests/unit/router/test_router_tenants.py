@@ -140,17 +140,22 @@ def test_a_table_of_another_tenant_is_as_if_it_were_not_there(tenants: Tenants) 
 
 
 def test_a_router_describes_to_each_what_is_its_own(tenants: Tenants) -> None:
-    def names(signer: Signer) -> list[str]:
+    def describe(signer: Signer) -> Any:
         request = route.DescribeRouterRequest()
         response = route.DescribeRouterResponse
-        pending = tenants.world.call(ROUTE + "DescribeRouter", request, response, signer=signer)
-        return sorted(view.table.name for view in pending.wait().tables)
+        call = tenants.world.call
+        return call(ROUTE + "DescribeRouter", request, response, signer=signer).wait()
 
     for who in ("ann", "bob"):
         tenants.get(who).wait()
-    assert names(tenants.signers["ann"]) == ["music"]
-    everything = names(tenants.sign(VAULT.operator))
-    assert {"acme/music", "bolt/music"} <= set(everything)
+    own = describe(tenants.signers["ann"])
+    assert [view.table.name for view in own.tables] == ["music"]
+    assert not own.nodes
+    assert not own.memds
+    everything = describe(tenants.sign(VAULT.operator))
+    assert {"acme/music", "bolt/music"} <= {view.table.name for view in everything.tables}
+    assert everything.nodes
+    assert everything.memds
 
 
 def test_errors_say_the_callers_own_names_and_account(tenants: Tenants) -> None:
