@@ -41,7 +41,8 @@ def cluster_of(config: ClusterConfig) -> Iterator[Cluster]:
 
 def create_table(cluster: Cluster, table: str, partitions: int = 1) -> None:
     """A table whose partition key is the string `id`. Returns when it serves."""
-    with AdminClient(cluster.addresses(Kind.METADATA)[0]) as admin:
+    address = cluster.addresses(Kind.METADATA)[0]
+    with AdminClient(address, credentials=cluster.credentials()) as admin:
         key = catalog.KeyAttribute(name="id", type=catalog.SCALAR_TYPE_STRING)
         admin.run(
             metadata.CreateTableRequest(table=table, partition_key=key, partitions=partitions)

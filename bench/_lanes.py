@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from bench._items import GET, Op, Requests
+from keyplane.model.signature import HEADER, Signer
 from wire.ports import Reply, Transport
 
 # Seconds a request may take. What takes longer is a failure.
@@ -32,7 +33,7 @@ class GrpcLane:
 
     __slots__ = (
         *("_address", "_encode", "_fault", "_methods", "_now", "_number", "_op", "_transport"),
-        *("_reply", "done"),
+        *("_reply", "_signer", "done"),
     )
 
     def __init__(
@@ -42,7 +43,9 @@ class GrpcLane:
         requests: Requests,
         methods: Sequence[str],
         now: Callable[[], float],
+        signer: Signer | None = None,
     ) -> None:
+        """signer: signs each call, where the server asks for that."""
         self.done: Callable[[str], None] = unset
         self._transport = transport
         self._address = address
@@ -50,6 +53,7 @@ class GrpcLane:
         self._fault = requests.fault
         self._methods = methods
         self._now = now
+        self._signer = signer
         self._op = GET
         self._number = 0
         self._reply = self._on_reply
@@ -57,12 +61,13 @@ class GrpcLane:
     def send(self, op: Op, number: int) -> None:
         self._op = op
         self._number = number
+        method = self._methods[op]
+        payload = self._encode(op, number)
+        fields: Sequence[tuple[str, str]] = ()
+        if self._signer is not None:
+            fields = ((HEADER, self._signer.value(method, payload)),)
         self._transport.call(
-            self._address,
-            self._methods[op],
-            self._encode(op, number),
-            self._now() + DEADLINE_S,
-            self._reply,
+            self._address, method, payload, self._now() + DEADLINE_S, self._reply, fields
         )
 
     def close(self) -> None:

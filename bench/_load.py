@@ -7,6 +7,7 @@ import gc
 import os
 import selectors
 import signal
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from bench._orders import Closed, Fill, Order, Paced
 from bench._samples import Sample
 from bench._spawn import spawn
 from bench._windows import PACED_OUTSTANDING_MAX, ClosedWindow, PacedWindow
+from keyplane.model.credentials import Credentials
+from keyplane.model.signature import Signer
 from wire import polling
 from wire.addresses import parse_address
 from wire.loop import LoopClock
@@ -43,6 +46,7 @@ class Target:
     protocol: `keyplane` or `echo`, over the gRPC engine `transport`; or `dynamodb`, over HTTP.
     table: its partition key is the string `id`; it holds items below `items` once filled.
     processes: the ids of the processes whose processor time is measured, by name.
+    credentials: what calls are signed with, over gRPC.
     precise: wake up on time for paced windows, at the price of a slower wait.
     """
 
@@ -53,6 +57,7 @@ class Target:
     transport: TransportKind = TransportKind.HTTP2
     processes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     precise: bool = False
+    credentials: Credentials | None = None
 
 
 class GeneratorFailed(Exception):  # noqa: N818 - it is what happened
@@ -211,6 +216,10 @@ class _Lanes:
                 self._requests = DynamoRequests(target.table, target.items, target.address)
         if target.protocol != "dynamodb":
             self._transport = make_transport(target.transport, LoopClock(loop))
+        credentials = target.credentials
+        self._signer: Signer | None = None
+        if credentials is not None:
+            self._signer = Signer(credentials.key_id, credentials.secret_bytes, time.time)
 
     async def take(self, count: int) -> Sequence[Lane]:
         if self._transport is None:
@@ -219,7 +228,7 @@ class _Lanes:
         assert not isinstance(requests, DynamoRequests)
         address, now = self._target.address, self._loop.time
         return [
-            GrpcLane(self._transport, address, requests, requests.methods, now)
+            GrpcLane(self._transport, address, requests, requests.methods, now, self._signer)
             for _ in range(count)
         ]
 

@@ -11,21 +11,27 @@ from bench._dynalite import DESCRIPTION, Unavailable, dynalite, install
 from bench._echo import echo_server
 from bench._load import Generator, Target
 from keyplane.cluster import Cluster, ClusterConfig, Kind
+from wire.auth import Auth
 from wire.transports import TransportKind
 
 TABLE = "data-plane-bench"
 
 KEYPLANE = "keyplane"
 KEYPLANE_GRPCIO = "keyplane-grpcio"
+KEYPLANE_SIGNED = "keyplane-signed"
 DYNALITE = "dynalite"
 ECHO = "echo"
 
 DESCRIPTIONS: Mapping[str, str] = {
     KEYPLANE: "router and storage node (RocksDB, durability `process`), transport http2",
     KEYPLANE_GRPCIO: "the same on transport grpcio",
+    KEYPLANE_SIGNED: "the same on transport http2 with --auth required: each call is signed",
     DYNALITE: DESCRIPTION,
     ECHO: "one hop on transport http2, sending back what it gets",
 }
+
+# What is compared where nothing is said.
+COMPARED = tuple(name for name in DESCRIPTIONS if name != KEYPLANE_SIGNED)
 
 Say = Callable[[str], None]
 
@@ -114,7 +120,10 @@ def _started(name: str, load: Load, say: Say) -> Iterator[Target]:
             yield Target("echo", address, "", load.items, load.transport, {ECHO: [pid]})
     else:
         engine = TransportKind.GRPCIO if name == KEYPLANE_GRPCIO else TransportKind.HTTP2
-        with cluster_of(_on(engine)) as cluster:
+        config = _on(engine)
+        if name == KEYPLANE_SIGNED:
+            config = replace(config, auth=Auth.REQUIRED)
+        with cluster_of(config) as cluster:
             create_table(cluster, TABLE, load.partitions)
             yield _keyplane_target(cluster, TABLE, load)
 
@@ -133,7 +142,10 @@ def _keyplane_target(cluster: Cluster, table: str, load: Load, precise: bool = F
         "background": [*pids[Kind.METADATA], *pids[Kind.GRANTER], *pids[Kind.MEMDS]],
     }
     router = state.addresses(Kind.ROUTER)[0]
-    return Target(KEYPLANE, router, table, load.items, load.transport, processes, precise)
+    return Target(
+        *(KEYPLANE, router, table, load.items, load.transport, processes, precise),
+        cluster.credentials(),
+    )
 
 
 @contextmanager

@@ -13,9 +13,11 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
 import typer
@@ -33,10 +35,12 @@ from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.cluster import Cluster, ClusterConfig, Kind
 from keyplane.metadata.v1 import metadata_pb2 as metadata
 from keyplane.model.capacity import read_units
+from keyplane.model.credentials import Credentials
 from keyplane.model.errors import Reason
 from keyplane.model.limits import PARTITION_READ_UNITS, PARTITION_WRITE_UNITS, WARM_WRITE_UNITS
 from router.admission import TableLimits
 from storage.limits import PartitionLimits
+from wire.auth import Auth
 
 ITEMS = 500
 # Units of a read here, which need not be consistent.
@@ -56,6 +60,15 @@ NEW_OFFERED = 2.5 * WARM_WRITE_UNITS
 PARTITIONS = 24
 
 THROTTLED = Reason.THROTTLED.name
+
+# Of the tenants: requests a second that one makes and that the other may make, and how many times
+# that it sends.
+SHARE = 500.0
+NOISE = 20.0
+_NOISE_ROUNDS = 3
+
+# Seconds in which routers hear of a new key, table or limit.
+_HEARD_WITHIN_S = 2.0
 
 # Requests over which the cost of admission is measured, and how often.
 _COST_REQUESTS = 200_000
@@ -102,6 +115,7 @@ class Only(enum.StrEnum):
 
     INDEPENDENCE = "independence"
     OVERLOAD = "overload"
+    TENANTS = "tenants"
     HEAT = "heat"
     BURST = "burst"
     DOUBLING = "doubling"
@@ -115,6 +129,10 @@ class Outcome:
     slices: dict[str, list[Slice]] = field(default_factory=dict)
     # Of the load at 10 times what a partition writes: goodput against that at once, and how many
     # times it was in fact, since a generator may be too busy to send all.
+    # The p99 of a tenant beside one that sends many times its share, against that beside one that
+    # sends its share, and how many times that was in fact.
+    noisy_p99_ratio: float = 0.0
+    noise_times: float = 0.0
     goodput_ratio: float = 0.0
     overload_times: float = 0.0
 
@@ -145,12 +163,15 @@ def run(
     """What is let in and what is throttled, against what the rules say.
 
     Takes three times `--burst-s`, `--outage-s`, one and a half times `--heat-s`, three times
-    `--doubling-s`, and some fourteen times `--seconds`.
+    `--doubling-s`, and some sixteen times `--seconds`.
     """
     chosen = only or list(Only)
     outcome = Outcome()
     cost_ns = _cost_ns()
     config = ClusterConfig(memds=1, routers=2, storage=1, ephemeral=True)
+    if Only.TENANTS in chosen:
+        with cluster_of(replace(config, auth=Auth.REQUIRED)) as cluster:
+            _noisy_tenant(cluster, seconds, outcome)
     with cluster_of(config) as cluster:
         bench = _Bench(cluster, burst_s, seconds, outage_s, heat_s, doubling_s, outcome, _say)
         bench.start_granter()
@@ -446,6 +467,74 @@ class _Bench:
         self._outcome.scenarios.append(Scenario(name, unit, measured, computed))
 
 
+def _noisy_tenant(cluster: Cluster, seconds: float, outcome: Outcome) -> None:
+    """One tenant keeps to its share; another sends many times what it may. Both on one router."""
+    router = cluster.addresses(Kind.ROUTER)[0]
+    with ExitStack() as stack:
+        generators = {}
+        for tenant in ("quiet", "noisy"):
+            credentials = _make_tenant(cluster, tenant)
+            target = Target(
+                "keyplane", router, "items", ITEMS, precise=True, credentials=credentials
+            )
+            generators[tenant] = stack.enter_context(Generator(target))
+            generators[tenant].fill(lambda written: None)
+        _limit(cluster, "noisy", round(SHARE))
+        quiet = Paced(SHARE, 0.5, seconds / 5, 1.0)
+        found: dict[float, list[Sample]] = {1.0: [], NOISE: []}
+        pool = stack.enter_context(ThreadPoolExecutor(1))
+        # By turns, so that whatever else the machine does meets both.
+        for _ in range(_NOISE_ROUNDS):
+            for times, samples in found.items():
+                noise = Paced(times * SHARE, 0.5, seconds / 5 + 1.0, 0.5)
+                noisy = pool.submit(generators["noisy"].run, noise)
+                samples.append(generators["quiet"].run(quiet))
+                sent = noisy.result()
+                _say(
+                    f"noisy tenant: p99 {samples[-1].every.p99_us / 1000:.2f} ms at {SHARE:.0f}/s"
+                    f" beside {times:.0f} times as many of another, which may make as many"
+                )
+    fair_us, noisy_us = (median(each.every.p99_us for each in of) for of in found.values())
+    outcome.noisy_p99_ratio = noisy_us / fair_us
+    arrived = sent.per_second + sent.failures.get(THROTTLED, 0) / sent.seconds
+    outcome.noise_times = arrived / SHARE
+    failed = sum(sum(sample.failures.values()) for sample in found[NOISE])
+    answered = sum(sample.every.count for sample in found[NOISE])
+    share = answered / (answered + failed)
+    outcome.scenarios.append(Scenario("noisy tenant: other's success", "of those sent", share, 1.0))
+    outcome.scenarios.append(
+        Scenario("noisy tenant: let in of it", "requests/s", sent.per_second, SHARE)
+    )
+
+
+def _make_tenant(cluster: Cluster, tenant_id: str) -> Credentials:
+    """With a table `items`, of which its routers know."""
+    address = cluster.addresses(Kind.METADATA)[0]
+    with AdminClient(address, credentials=cluster.operator()) as operator:
+        operator.call(
+            metadata.CreateTenantRequest(tenant_id=tenant_id), metadata.CreateTenantResponse
+        )
+        user = metadata.CreateUserRequest(tenant_id=tenant_id, name="load", role=catalog.ROLE_ADMIN)
+        key = operator.call(user, metadata.CreateUserResponse).key
+    credentials = Credentials(key.key_id, key.secret)
+    attribute = catalog.KeyAttribute(name="id", type=catalog.SCALAR_TYPE_STRING)
+    with AdminClient(address, credentials=credentials) as admin:
+        admin.run(metadata.CreateTableRequest(table="items", partition_key=attribute))
+    time.sleep(_HEARD_WITHIN_S)
+    return credentials
+
+
+def _limit(cluster: Cluster, tenant_id: str, requests_per_second: int) -> None:
+    limits = catalog.TenantLimits(requests_per_second=requests_per_second)
+    address = cluster.addresses(Kind.METADATA)[0]
+    with AdminClient(address, credentials=cluster.operator()) as operator:
+        operator.call(
+            metadata.UpdateTenantRequest(tenant_id=tenant_id, limits=limits),
+            metadata.UpdateTenantResponse,
+        )
+    time.sleep(_HEARD_WITHIN_S)
+
+
 def _rate(slices: Sequence[Slice]) -> float:
     """Answers a second, over all the time in which a bucket filled: between two slices, too."""
     if not slices:
@@ -510,16 +599,20 @@ def _show(outcome: Outcome, cost_ns: Mapping[str, float]) -> None:
     console.print(table)
     costs = ", ".join(f"{ns:,.0f} ns in the {name}" for name, ns in cost_ns.items())
     console.print(f"admission of one request: {costs}")
-    if not outcome.overload_times:
-        return
-    console.print(
-        f"goodput at {outcome.overload_times:.1f} times the load:"
-        f" {outcome.goodput_ratio:.3f} of that at once"
-    )
+    if outcome.noise_times:
+        console.print(
+            f"p99 beside a tenant that sends {outcome.noise_times:.1f} times its share:"
+            f" {outcome.noisy_p99_ratio:.2f} times that beside one that keeps to it"
+        )
+    if outcome.overload_times:
+        console.print(
+            f"goodput at {outcome.overload_times:.1f} times the load:"
+            f" {outcome.goodput_ratio:.3f} of that at once"
+        )
 
 
 def _facts(outcome: Outcome, cost_ns: Mapping[str, float]) -> dict[str, Any]:
-    """noisy_tenant_p99_ratio: there are no tenants yet. Null is what was not run."""
+    """Null is what was not run."""
     return {
         "scenarios": [
             {
@@ -531,7 +624,8 @@ def _facts(outcome: Outcome, cost_ns: Mapping[str, float]) -> dict[str, Any]:
             }
             for each in outcome.scenarios
         ],
-        "noisy_tenant_p99_ratio": None,
+        "noisy_tenant_p99_ratio": outcome.noisy_p99_ratio or None,
+        "noisy_tenant_times": outcome.noise_times or None,
         "overload_goodput_ratio": outcome.goodput_ratio or None,
         "overload_times": outcome.overload_times or None,
         "admission_ns_per_request": sum(cost_ns.values()),

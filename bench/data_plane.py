@@ -28,7 +28,7 @@ from bench._load import GeneratorFailed
 from bench._plan import Plan, kind_named
 from bench._plots import plot_comparison, plot_soak, plot_sweep
 from bench._report import comparison_tables, growth_table, soak_table, sweep_table
-from bench._systems import DESCRIPTIONS, Load
+from bench._systems import COMPARED, DESCRIPTIONS, Load
 from keyplane import native
 from keyplane.model.errors import KeyplaneError
 from wire.transports import TransportKind
@@ -57,9 +57,10 @@ def run(
         str,
         typer.Option(help="get, put, or percent of reads/writes, comma-separated; else by mode."),
     ] = "",
-    systems: Annotated[str, typer.Option(help="What to compare, comma-separated.")] = ",".join(
-        DESCRIPTIONS
-    ),
+    systems: Annotated[
+        str,
+        typer.Option(help=f"What to compare, comma-separated, out of {', '.join(DESCRIPTIONS)}."),
+    ] = ",".join(COMPARED),
     items: Annotated[
         int, typer.Option(min=100, max=ITEMS_MAX, help="Items in each table.")
     ] = 100_000,

@@ -33,6 +33,7 @@ class Kind(enum.IntEnum):
     REPORT = 4
     MARKER = 5
     SNAPSHOT = 6
+    TENANTS = 7
 
 
 _HEADERS = {kind: MAGIC + bytes((FORMAT_VERSION, kind)) for kind in Kind}

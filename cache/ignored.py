@@ -17,6 +17,7 @@ class Ignored(enum.Enum):
     MISSING_PAGE = "missing_page"
     MISSING_NODES = "missing_nodes"
     MISSING_REPORT = "missing_report"
+    MISSING_TENANTS = "missing_tenants"
     # The node as a whole: flushed or restarted, too slow, unreachable, or answering errors.
     EMPTY = "empty"
     TIMEOUT = "timeout"
@@ -31,6 +32,7 @@ class Ignored(enum.Enum):
     # A valid value that is behind what is known.
     OLDER_ROOT = "older_root"
     OLDER_NODES = "older_nodes"
+    OLDER_TENANTS = "older_tenants"
     # A directory without nodes is never believed.
     EMPTY_NODES = "empty_nodes"
     # More tables or storage nodes than are followed.

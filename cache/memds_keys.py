@@ -39,6 +39,11 @@ def report(cluster: str, node_id: str) -> str:
     return f"{_prefix(cluster)}:s:{_name(node_id)}"
 
 
+def tenants(cluster: str, number: int) -> str:
+    """A `TenantShard`, by its number."""
+    return f"{_prefix(cluster)}:a:{number}"
+
+
 def marker(cluster: str) -> str:
     """Set by the publisher once a memcached node holds everything; gone after a flush."""
     return f"{_prefix(cluster)}:marker"

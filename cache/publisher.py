@@ -18,10 +18,12 @@ from cache.config import PublisherConfig
 from cache.envelope import Kind, open_sealed, seal
 from cache.pages import Page, paginate
 from cache.partition_map import PartitionMap
+from cache.tenant_shards import open_shard, seal_shard
 from cache.writer import Entry, NodeWriter
 from keyplane.catalog.v1 import catalog_pb2 as pb
 from keyplane.model.errors import KeyplaneError
 from keyplane.model.partition import Partition
+from keyplane.model.vault import Vault
 from wire.metrics import Metrics
 from wire.ports import Clock, MemdsNode, Timer
 
@@ -60,6 +62,14 @@ class ReportSource(Protocol):
     def node(self) -> pb.Node: ...
 
     def tables(self) -> Iterable[ServedTable]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedTenants:
+    """shards: who may call, by number; read on every beat. vault: what they are sealed with."""
+
+    vault: Vault
+    shards: Callable[[], Sequence[pb.TenantShard]]
 
 
 class _Beats:
@@ -123,9 +133,12 @@ class Publisher:
         nodes: Sequence[MemdsNode],
         metrics: Metrics,
         source: MapSource,
+        tenants: PublishedTenants | None = None,
     ) -> None:
+        """tenants: None: MemDS hears of none."""
         self._cluster = config.cluster
         self._source = source
+        self._tenants = tenants
         self._writers = [
             NodeWriter(config, node, metrics, self._on_outranked, keeps_marker=True)
             for node in nodes
@@ -134,6 +147,8 @@ class Publisher:
         self._entries = _Entries()
         # Added to the source's directory versions, so that they follow on from those in MemDS.
         self._directory_offset = 0
+        # Likewise of the tenants' shards, by their keys.
+        self._tenant_offsets: dict[str, int] = {}
 
     def start(self) -> None:
         """Begins with a beat at once."""
@@ -158,9 +173,36 @@ class Publisher:
         directory, key = self._source.directory(), memds_keys.nodes(self._cluster)
         version = directory.version + self._directory_offset
         yield key, version, partial(_directory_entry, key, directory, version)
+        if self._tenants is not None:
+            yield from self._wanted_tenants(self._tenants)
+
+    def _wanted_tenants(self, tenants: PublishedTenants) -> Iterator[_Wanted]:
+        for number, shard in enumerate(tenants.shards()):
+            key = memds_keys.tenants(self._cluster, number)
+            version = shard.version + self._tenant_offsets.get(key, 0)
+            make = partial(self._tenants_entry, tenants.vault, key, number, shard, version)
+            yield key, version, make
+
+    def _tenants_entry(
+        self, vault: Vault, key: str, number: int, shard: pb.TenantShard, version: int
+    ) -> Entry:
+        def rank_of(value: bytes) -> tuple[int, int] | None:
+            try:
+                return 0, open_shard(vault, self._cluster, number, value).version
+            except KeyplaneError:
+                return None
+
+        written = pb.TenantShard(version=version, tenants=shard.tenants)
+        return Entry(key, (0, version), seal_shard(vault, self._cluster, number, written), rank_of)
 
     def _on_outranked(self, key: str, rank: tuple[int, int]) -> None:
-        """A newer root stays. Directories have one author, so ours goes on from the one found."""
+        """A newer root stays. Directories and tenants have one author, so ours go on from what was
+        found.
+        """
+        if self._tenants is not None:
+            for number, shard in enumerate(self._tenants.shards()):
+                if key == memds_keys.tenants(self._cluster, number):
+                    self._tenant_offsets[key] = rank[1] + 1 - shard.version
         if key == memds_keys.nodes(self._cluster):
             self._directory_offset = rank[1] + 1 - self._source.directory().version
 

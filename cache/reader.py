@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import TypeVar
 
@@ -22,6 +23,7 @@ from cache.hedge import HedgeDelay
 from cache.ignored import Ignored
 from cache.listener import LookupResult, MapListener
 from cache.partition_map import PartitionMap
+from cache.tenant_keeper import TenantKeeper
 from wire.metrics import Metrics
 from wire.ports import Clock, MemdsGet, MemdsNode, MemdsOutcome, Rng, Timer
 
@@ -81,12 +83,15 @@ class MapReader:
         rng: Rng,
         metrics: Metrics,
         listener: MapListener,
+        tenants: TenantKeeper | None = None,
     ) -> None:
+        """tenants: who hears of shards of tenants; None: they are not read."""
         self._config = config
         self._clock = clock
         self._nodes = list(nodes)
         self._rng = rng
         self._listener = listener
+        self._tenants = tenants
         self._assembly = Assembly(clock, metrics, listener)
         self._requests = metrics.counter(
             "memds_requests_total", "Requests to memcached nodes, by what they ask for.", "what"
@@ -217,6 +222,16 @@ class MapReader:
             key = memds_keys.report(cluster, node_id)
             beat.keys[key] = _taker(assembly.offer_report, node_id)
             beat.missing[key] = Ignored.MISSING_REPORT
+        if self._tenants is not None:
+            for number in self._tenants.due():
+                key = memds_keys.tenants(cluster, number)
+                beat.keys[key] = partial(self._take_tenants, self._tenants, number)
+                beat.missing[key] = Ignored.MISSING_TENANTS
+
+    def _take_tenants(self, tenants: TenantKeeper, number: int, value: bytes) -> None:
+        why = tenants.offer(number, value)
+        if why is not None:
+            self._assembly.ignore(why)
 
     def _visit_second(self, beat: _Beat) -> None:
         if beat.visits_started < len(beat.nodes):

@@ -1,13 +1,13 @@
 """The file a router boots from when it has nobody to ask.
 
 One sealed `MapSnapshot`: for each table the root, the pages it names and what storage nodes said
-beyond it; and the node directory. Pages are kept as the bytes they were published as, so writing is
-a copy and the digests stay right.
+beyond it; the node directory; and who may call, sealed as it was published. Pages are kept as the
+bytes they were published as, so writing is a copy and the digests stay right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
@@ -24,15 +24,21 @@ from keyplane.route.v1 import route_pb2
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a snapshot file held. Every route's source is SNAPSHOT."""
+    """What a snapshot file held. Every route's source is SNAPSHOT.
+
+    tenants: shards by number, sealed; empty where none was known.
+    """
 
     tables: tuple[RouteTable, ...]
     directory: pb.NodeDirectory
+    tenants: Sequence[bytes] = ()
 
 
-def encode_snapshot(tables: Iterable[RouteTable], directory: pb.NodeDirectory) -> bytes:
+def encode_snapshot(
+    tables: Iterable[RouteTable], directory: pb.NodeDirectory, tenants: Sequence[bytes] = ()
+) -> bytes:
     """The content of the file."""
-    message = pb.MapSnapshot(nodes=directory)
+    message = pb.MapSnapshot(nodes=directory, tenant_shards=tenants)
     for routes in tables:
         saved = message.tables.add()
         if routes.map is not None:
@@ -55,7 +61,7 @@ def decode_snapshot(content: bytes, now: float = 0.0) -> Snapshot:
     except DecodeError as error:
         raise KeyplaneError(Reason.CORRUPT, "the snapshot cannot be parsed") from error
     tables = tuple(_restore(saved, now) for saved in message.tables)
-    return Snapshot(tables, message.nodes)
+    return Snapshot(tables, message.nodes, tuple(message.tenant_shards))
 
 
 def _restore(saved: pb.SnapshotTable, now: float) -> RouteTable:

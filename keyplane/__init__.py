@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from keyplane.client.capacity import Spent, Units
     from keyplane.client.config import ClientConfig
     from keyplane.client.errors import (
+        AccessDenied,
         AlreadyExists,
         BatchIncomplete,
         ConditionFailed,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     )
     from keyplane.client.requests import Delete, Page, Put, VersionedItem
     from keyplane.client.sync import Client
+    from keyplane.model.credentials import Credentials
     from keyplane.model.errors import KeyplaneError, Reason
 
 # Loaded at first use: servers import this package for `keyplane.model`, and need no client.
@@ -41,6 +43,7 @@ _HOMES = {
     "keyplane.client.capacity": ("Spent", "Units"),
     "keyplane.client.config": ("ClientConfig",),
     "keyplane.client.errors": (
+        "AccessDenied",
         "AlreadyExists",
         "BatchIncomplete",
         "ConditionFailed",
@@ -56,11 +59,13 @@ _HOMES = {
     ),
     "keyplane.client.requests": ("Delete", "Page", "Put", "VersionedItem"),
     "keyplane.client.sync": ("Client",),
+    "keyplane.model.credentials": ("Credentials",),
     "keyplane.model.errors": ("KeyplaneError", "Reason"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AccessDenied",
     "AdminClient",
     "AlreadyExists",
     "AsyncAdminClient",
@@ -69,6 +74,7 @@ __all__ = [
     "Client",
     "ClientConfig",
     "ConditionFailed",
+    "Credentials",
     "DeadlineExceeded",
     "Delete",
     "InvalidRequest",

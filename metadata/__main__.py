@@ -6,14 +6,15 @@ from typing import Annotated
 
 import typer
 
-from cache.settings import ClusterName, Memds
+from cache.settings import AuthMode, ClusterName, ClusterSecretFile, Memds
 from keyplane.model.errors import KeyplaneError
 from metadata import migrate
 from metadata.config import PlannerConfig
 from metadata.database import Database, parse_url
-from metadata.handlers.dispatch import SERVICE
+from metadata.handlers.dispatch import SERVICE, TENANT_SERVICE
 from metadata.live import DEFAULT_DATABASE_URL, MetadataSettings, build
 from wire import flags
+from wire.auth import Auth
 from wire.logs import LogFormat, LogLevel
 from wire.service import EXIT_FAILED, serve
 from wire.transports import TransportKind
@@ -69,6 +70,8 @@ def run(
             help="Seconds for which neighbours must be cold until the planner merges them.",
         ),
     ] = _PLANNER.cold_s,
+    auth: AuthMode = Auth.OFF,
+    cluster_secret_file: ClusterSecretFile = None,
     listen: flags.Listen = "127.0.0.1:0",
     advertise: flags.Advertise = "",
     metrics_listen: flags.MetricsListen = "127.0.0.1:0",
@@ -87,6 +90,8 @@ def run(
         split_bytes=split_bytes,
         hot_for_s=hot_for_s,
         cold_s=cold_s,
+        auth=auth,
+        cluster_secret_file=cluster_secret_file,
         listen=listen,
         advertise=advertise,
         metrics_listen=metrics_listen,
@@ -97,7 +102,7 @@ def run(
         log_level=log_level,
         log_format=log_format,
     )
-    raise typer.Exit(serve("metadata", settings, build, [SERVICE]))
+    raise typer.Exit(serve("metadata", settings, build, [SERVICE, TENANT_SERVICE]))
 
 
 @app.command("migrate")

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from cache.partition_map import PartitionMap
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.partition import Partition
+from keyplane.model.tenants import LOCAL, prefix_of, tenant_of
 from metadata.change import Change, Counters
 from metadata.operations import Operation
 from metadata.plans import Kind
 from metadata.records import NodeRecord, PlannerMode, TableRecord
+from metadata.tenants import TenantRecord, local_tenant
 
 # Operations on a table as a whole: no other operation on the table goes on beside them.
 TABLE_KINDS = frozenset({Kind.CREATE_TABLE, Kind.DELETE_TABLE, Kind.UPDATE_TABLE})
@@ -35,6 +37,7 @@ class Catalog:
 
     by_name: the newest table of each name, tombstones too.
     maps: of active tables, by table id.
+    tenants: by id; without `local`, while it has no users and no limits.
     node_changes: how often `nodes` has changed since the database was read.
     operations: by id, in order of creation. active: those that have not ended.
     planner: what the planner is to do.
@@ -50,6 +53,7 @@ class Catalog:
     operations: dict[str, Operation] = field(default_factory=dict)
     active: dict[str, Operation] = field(default_factory=dict)
     planner: PlannerMode = PlannerMode.ON
+    tenants: dict[str, TenantRecord] = field(default_factory=dict)
     _requests: dict[str, str] = field(default_factory=dict)
     # First hash of each partition, by table id and partition id.
     _starts: dict[int, dict[int, int]] = field(default_factory=dict)
@@ -65,7 +69,8 @@ class Catalog:
         maps: Iterable[PartitionMap],
         nodes: Iterable[NodeRecord],
         operations: Iterable[Operation],
-        planner: PlannerMode,
+        planner: PlannerMode = PlannerMode.ON,
+        tenants: Iterable[TenantRecord] = (),
     ) -> Catalog:
         """From a database: `operations` by rising sequence, a map for every active table."""
         catalog = cls(term=term, counters=counters, planner=planner)
@@ -77,6 +82,7 @@ class Catalog:
         catalog.nodes = {node.node_id: node for node in nodes}
         for operation in operations:
             catalog._put_operation(operation)
+        catalog.tenants = {tenant.tenant_id: tenant for tenant in tenants}
         return catalog
 
     # --- Reading ---------------------------------------------------------------------------------
@@ -106,10 +112,7 @@ class Catalog:
         """Raises KeyplaneError(OPERATION_NOT_FOUND)."""
         operation = self.operations.get(operation_id)
         if operation is None:
-            raise KeyplaneError(
-                Reason.OPERATION_NOT_FOUND,
-                f"there is no operation {operation_id!r}; it may have ended long ago",
-            )
+            raise operation_not_found(operation_id)
         return operation
 
     def operation_of_request(self, request_id: str) -> Operation | None:
@@ -125,6 +128,32 @@ class Catalog:
                 f"no storage node {node_id!r} has registered; ListNodes shows those that have",
             )
         return node
+
+    def tenant(self, tenant_id: str) -> TenantRecord:
+        """Raises KeyplaneError(TENANT_NOT_FOUND)."""
+        tenant = self.tenants.get(tenant_id)
+        if tenant is not None:
+            return tenant
+        if tenant_id == LOCAL:
+            return local_tenant()
+        raise KeyplaneError(
+            Reason.TENANT_NOT_FOUND,
+            f"there is no tenant {tenant_id!r}; ListTenants shows those there are",
+        )
+
+    def tables_of(self, tenant_id: str) -> int:
+        """How many tables a tenant has, or has begun to create or to delete."""
+        prefix = prefix_of(tenant_id)
+        return sum(
+            not table.deleted and tenant_of(name) == tenant_id
+            for name, table in self.by_name.items()
+            if name.startswith(prefix)
+        )
+
+    @property
+    def key_count(self) -> int:
+        """Keys of all users."""
+        return sum(tenant.key_count for tenant in self.tenants.values())
 
     def led_by(self, node_id: str) -> Mapping[int, int]:
         """Partitions a node leads: partition id to table id."""
@@ -171,6 +200,10 @@ class Catalog:
             self.node_changes += 1
         for operation in change.operations:
             self._put_operation(operation)
+        for tenant in change.tenants:
+            self.tenants[tenant.tenant_id] = tenant
+        for tenant_id in change.forgotten_tenants:
+            del self.tenants[tenant_id]
         for operation_id in change.forgotten_operations:
             request_id = self.operations.pop(operation_id).request_id
             self._requests.pop(request_id, None)
@@ -220,3 +253,10 @@ class Catalog:
             starts[partition.partition_id] = partition.start
             led = self._led_by.setdefault(partition.leader, {})
             led[partition.partition_id] = table_id
+
+
+def operation_not_found(operation_id: str) -> KeyplaneError:
+    return KeyplaneError(
+        Reason.OPERATION_NOT_FOUND,
+        f"there is no operation {operation_id!r}; it may have ended long ago",
+    )

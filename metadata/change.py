@@ -13,6 +13,7 @@ from typing import overload
 from keyplane.model.partition import KEYSPACE_END, Partition
 from metadata.operations import Operation
 from metadata.records import NodeRecord, PlannerMode, TableRecord
+from metadata.tenants import TenantRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,8 @@ class Counters:
     table_id: int = 1
     partition_id: int = 1
     operation: int = 1
+    # How often tenants have changed: the version of what servers are told of them.
+    tenants: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +38,12 @@ class MapChange:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """tables, nodes, operations: new or changed records, whole.
+    """tables, nodes, operations, tenants: new or changed records, whole.
 
     A table that becomes DELETED loses its partitions. `map` needs the table's record, with a higher
     map_version, among `tables`.
-    forgotten_operations, forgotten_tables: ids of ended operations and of tombstones to drop.
+    forgotten_operations, forgotten_tables, forgotten_tenants: ids of ended operations, of
+    tombstones and of tenants to drop.
     planner: what it does from here on; None leaves it at that.
     """
 
@@ -51,6 +55,8 @@ class Change:
     forgotten_operations: tuple[str, ...] = ()
     forgotten_tables: tuple[int, ...] = ()
     planner: PlannerMode | None = None
+    tenants: tuple[TenantRecord, ...] = ()
+    forgotten_tenants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

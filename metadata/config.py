@@ -124,6 +124,9 @@ class MetadataConfig:
     tables_max: int = 2_500
     # Tombstones of deleted tables that stay published; past it the oldest are forgotten.
     tombstones_max: int = 10_000
+    # Tenants, and users of each.
+    tenants_max: int = 2_500
+    users_max: int = 100
     # Storage nodes that may register.
     nodes_max: int = 1_000
     # Partitions in one OpenPartitions call: below gRPC's default limit of 4 MB a message.

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
+from cache.callers import operator
 from cache.config import PublisherConfig
 from cache.partition_map import PartitionMap
-from cache.publisher import Publisher
+from cache.publisher import PublishedTenants, Publisher
 from keyplane.catalog.v1 import catalog_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.vault import Vault
+from metadata.access import Access
 from metadata.catalog import Catalog
 from metadata.config import MetadataConfig
 from metadata.driver import Driver
-from metadata.handlers import nodes, operations, partitions, planner, tables
-from metadata.handlers.dispatch import Dispatcher, Parts
+from metadata.handlers import nodes, operations, partitions, planner, tables, tenants
+from metadata.handlers.dispatch import SERVICE, TENANT_SERVICE, Dispatcher, Parts
 from metadata.kinds.script import World
 from metadata.ledger import Ledger
 from metadata.nodes import NodeRegistry
@@ -57,7 +60,13 @@ class MetadataCore:
         memds: Sequence[MemdsNode],
         rng: Rng,
         metrics: Metrics,
+        vault: Vault | None = None,
+        signed: bool = False,
     ) -> None:
+        """vault: seals the keys of users; None: there can be no users. signed: calls must be.
+
+        Raises KeyplaneError(NO_CLUSTER_SECRET).
+        """
         self._config = config
         self._clock = clock
         self._ledger = ledger
@@ -70,22 +79,28 @@ class MetadataCore:
         self._driver = Driver(self._world, self._writer, metrics)
         self._reconciler = Reconciler(self._world)
         self._planner = Planner(self._world, self._writer, self._driver, metrics)
+        self._access = Access(clock, vault, signed)
         self._publisher = Publisher(
-            publisher_config, clock, memds, metrics, _Published(self._world)
+            publisher_config,
+            clock,
+            memds,
+            metrics,
+            _Published(self._world),
+            PublishedTenants(vault, self._access.shards) if vault is not None else None,
         )
         self._load_error: KeyplaneError | None = None
         parts = Parts(
-            self._world,
-            self._writer,
-            self._driver,
-            self._registry,
-            self._reconciler,
-            self._planner,
+            *(self._world, self._writer, self._driver, self._registry, self._reconciler),
+            *(self._planner, self._access, operator()),
         )
         dispatcher = Dispatcher(parts, clock, metrics, self._gate)
-        for group in (tables, partitions, nodes, operations, planner):
-            for name, handling in group.METHODS.items():
-                dispatcher.register(server, name, handling)
+        for service, groups in (
+            (SERVICE, (tables, partitions, nodes, operations, planner)),
+            (TENANT_SERVICE, (tenants,)),
+        ):
+            for group in groups:
+                for name, handling in group.METHODS.items():
+                    dispatcher.register(server, f"/{service}/{name}", handling)
 
     @property
     def catalog(self) -> Catalog:
@@ -137,6 +152,13 @@ class MetadataCore:
             self._load_error = outcome
             self._clock.call_later(self._config.database_retry_s, self.start)
             return
+        try:
+            self._access.open(outcome)
+        except KeyplaneError as error:
+            # With the right secret it may go on: nothing has been changed.
+            self._load_error = error
+            self._clock.call_later(self._config.database_retry_s, self.start)
+            return
         self._opened = True
         self._writer.open(outcome)
         self._take(outcome)
@@ -146,6 +168,7 @@ class MetadataCore:
     def _take(self, catalog: Catalog) -> None:
         """Everything looks at this catalog from here on."""
         self._world.catalog = catalog
+        self._access.open(catalog)
         self._peers.open(catalog)
         self._registry.open(catalog)
         self._driver.open()

@@ -37,7 +37,7 @@ from metadata.catalog import Catalog
 from metadata.change import Change, Counters
 from metadata.operations import State
 from metadata.records import PlannerMode, TableRecord
-from metadata.schema import LedgerRow, NodeRow, OperationRow, PartitionRow, TableRow
+from metadata.schema import LedgerRow, NodeRow, OperationRow, PartitionRow, TableRow, TenantRow
 from metadata.upsert import upsert
 
 # For how long SQLite waits for another process's lock, and PostgreSQL for a connection. Seconds.
@@ -59,6 +59,7 @@ _CLAIM = (
         next_table_id=bindparam("next_table_id"),
         next_partition_id=bindparam("next_partition_id"),
         next_operation=bindparam("next_operation"),
+        tenants_version=bindparam("tenants_version"),
     )
 )
 
@@ -144,6 +145,7 @@ class Database:
                 "next_table_id": change.counters.table_id,
                 "next_partition_id": change.counters.partition_id,
                 "next_operation": change.counters.operation,
+                "tenants_version": change.counters.tenants,
             },
         )
         if claimed.rowcount != 1:
@@ -153,6 +155,7 @@ class Database:
         upsert(connection, [rows.table_to_row(table) for table in change.tables])
         upsert(connection, [rows.node_to_row(node) for node in change.nodes])
         upsert(connection, [rows.operation_to_row(each) for each in change.operations])
+        upsert(connection, [rows.tenant_to_row(tenant) for tenant in change.tenants])
         _write_partitions(connection, change)
         _forget(connection, change)
 
@@ -175,6 +178,8 @@ def _forget(connection: Connection, change: Change) -> None:
         connection.execute(delete(OperationRow).where(OperationRow.operation_id.in_(ids)))
     for table_ids in _chunks(change.forgotten_tables):
         connection.execute(delete(TableRow).where(TableRow.table_id.in_(table_ids)))
+    for tenant_ids in _chunks(change.forgotten_tenants):
+        connection.execute(delete(TenantRow).where(TenantRow.tenant_id.in_(tenant_ids)))
 
 
 def _load(connection: Connection) -> tuple[Catalog, int]:
@@ -187,12 +192,18 @@ def _load(connection: Connection) -> tuple[Catalog, int]:
     operations = session.scalars(select(OperationRow).order_by(OperationRow.sequence))
     catalog = Catalog.load(
         term=ledger.term,
-        counters=Counters(ledger.next_table_id, ledger.next_partition_id, ledger.next_operation),
+        counters=Counters(
+            ledger.next_table_id,
+            ledger.next_partition_id,
+            ledger.next_operation,
+            ledger.tenants_version,
+        ),
         tables=tables,
         maps=_load_maps(connection, {table.table_id: table for table in tables}),
         nodes=[rows.node_from_row(row) for row in session.scalars(select(NodeRow))],
         operations=[rows.operation_from_row(row) for row in operations],
         planner=PlannerMode(ledger.planner),
+        tenants=[rows.tenant_from_row(row) for row in session.scalars(select(TenantRow))],
     )
     return catalog, ledger.position
 
@@ -231,6 +242,7 @@ def _first_ledger_row() -> dict[str, int]:
         "next_table_id": first.table_id,
         "next_partition_id": first.partition_id,
         "next_operation": first.operation,
+        "tenants_version": first.tenants,
     }
 
 

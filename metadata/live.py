@@ -21,6 +21,8 @@ from metadata.database import Database
 from metadata.lag import LaggingLedger
 from metadata.ledger import Ledger
 from wire.addresses import parse_addresses
+from wire.auth import Auth
+from wire.secret_file import read_vault
 from wire.service import Runtime
 
 _T = TypeVar("_T")
@@ -42,6 +44,9 @@ class MetadataSettings(MemdsSettings):
         return PlannerConfig(
             split_bytes=self.split_bytes, hot_for_s=self.hot_for_s, cold_s=self.cold_s
         )
+
+    # Whether callers must sign their calls.
+    auth: Auth = Auth.OFF
 
 
 class ThreadLedger:
@@ -99,10 +104,13 @@ def _outcome(work: Callable[[], _T]) -> _T | KeyplaneError:
 
 
 def build(runtime: Runtime) -> MetadataCore:
-    """Raises KeyplaneError on an address that is none, or a database that cannot be used."""
+    """Raises KeyplaneError on an address that is none, a secret that cannot be read, or a database
+    that cannot be used.
+    """
     settings = runtime.settings
     assert isinstance(settings, MetadataSettings)
     memds = parse_addresses("--memds", settings.memds)
+    vault = read_vault(settings.cluster_secret_file)
     database = Database(settings.database_url)
     database.migrate()
     ledger: Ledger = ThreadLedger(runtime.clock.loop, database)
@@ -118,4 +126,6 @@ def build(runtime: Runtime) -> MetadataCore:
         connect_from(runtime, memds, settings.cluster, MemcachedConfig.for_publisher()),
         runtime.rng,
         runtime.metrics,
+        vault,
+        settings.auth is Auth.REQUIRED,
     )

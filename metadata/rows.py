@@ -7,7 +7,8 @@ from metadata.capacity_changes import CapacityChanges
 from metadata.operations import Operation, State
 from metadata.plans import Kind, plan_from_json, plan_to_json
 from metadata.records import KeyAttribute, NodeRecord, OnDemand, TableRecord, Throughput
-from metadata.schema import NodeRow, OperationRow, TableRow
+from metadata.schema import NodeRow, OperationRow, TableRow, TenantRow
+from metadata.tenants import TenantRecord, users_from_json, users_to_json
 
 
 def table_to_row(table: TableRecord) -> TableRow:
@@ -69,6 +70,28 @@ def node_to_row(node: NodeRecord) -> NodeRow:
 
 def node_from_row(row: NodeRow) -> NodeRecord:
     return NodeRecord(row.node_id, row.address, row.zone, row.state)  # type: ignore[arg-type]
+
+
+def tenant_to_row(tenant: TenantRecord) -> TenantRow:
+    return TenantRow(
+        tenant_id=tenant.tenant_id,
+        account=tenant.account,
+        state=tenant.state,
+        limits=dict(tenant.limits),
+        created_at=tenant.created_at,
+        users=users_to_json(tenant.users),
+    )
+
+
+def tenant_from_row(row: TenantRow) -> TenantRecord:
+    return TenantRecord(
+        row.tenant_id,
+        row.account,
+        row.state,  # type: ignore[arg-type]
+        row.limits,
+        row.created_at,
+        users_from_json(row.users),
+    )
 
 
 def operation_to_row(operation: Operation) -> OperationRow:

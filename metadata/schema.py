@@ -39,6 +39,10 @@ class UInt64(TypeDecorator[int]):
 Id = BigInteger().with_variant(Integer, "sqlite")
 
 
+# Of a table, with its tenant. SQLite does not look at the length of a text, and so was not told.
+TableName = String(255).with_variant(String(32 + 1 + 255), "postgresql")
+
+
 class Base(DeclarativeBase):
     pass
 
@@ -60,13 +64,16 @@ class LedgerRow(Base):
     next_partition_id: Mapped[int] = mapped_column(BigInteger)
     next_operation: Mapped[int] = mapped_column(BigInteger)
     planner: Mapped[str] = mapped_column(String(16), server_default=text("'on'"))
+    # How often tenants have changed.
+    tenants_version: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
 
 
 class TableRow(Base):
     __tablename__ = "tables"
 
     table_id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False)
-    name: Mapped[str] = mapped_column(String(255))
+    # A tenant's id and a slash before the name, but for the tenant `local`.
+    name: Mapped[str] = mapped_column(TableName)
     # Types, durability, capacity mode and state hold the numbers of the enums in catalog.proto.
     partition_key: Mapped[str] = mapped_column(String(255))
     partition_key_type: Mapped[int] = mapped_column(Integer)
@@ -129,6 +136,19 @@ class NodeRow(Base):
     state: Mapped[int] = mapped_column(Integer)
 
 
+class TenantRow(Base):
+    """users: with their keys, whose secrets are sealed; a tenant changes as a whole."""
+
+    __tablename__ = "tenants"
+
+    tenant_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    account: Mapped[str] = mapped_column(String(12), unique=True)
+    state: Mapped[int] = mapped_column(Integer)
+    limits: Mapped[dict[str, int]] = mapped_column(JSON)
+    created_at: Mapped[float] = mapped_column(Float(53))
+    users: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+
+
 class OperationRow(Base):
     __tablename__ = "operations"
 
@@ -139,7 +159,7 @@ class OperationRow(Base):
     arguments: Mapped[str] = mapped_column(Text)
     # Null when the caller gave none; many may have none.
     request_id: Mapped[str | None] = mapped_column(String(64), unique=True)
-    table_name: Mapped[str] = mapped_column(String(255))
+    table_name: Mapped[str] = mapped_column(TableName)
     table_id: Mapped[int] = mapped_column(BigInteger)
     partition_ids: Mapped[list[int]] = mapped_column(JSON)
     result_ids: Mapped[list[int]] = mapped_column(JSON)

@@ -1,4 +1,5 @@
-"""Which requests of a provisioned or on-demand table are let in, by what the granter granted.
+"""Which requests of a provisioned or on-demand table, or of a tenant with limits on capacity units,
+are let in, by what the granter granted.
 
 A router asks ahead and never waits: a request is let in or refused with what the router holds. One
 that holds no grant, because it has only begun to use the table or because the granter is gone, lets
@@ -19,10 +20,12 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from cache.callers import Tenant
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.granter.v1 import granter_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.limits import TABLE_UNITS_MAX
+from keyplane.model.tenants import ACCOUNT_DIGITS
 from keyplane.model.throttling import Limit, Refusals
 from router.config import RouterConfig
 from wire.metrics import Metrics
@@ -35,6 +38,12 @@ _GRANTED: Final = (catalog.CAPACITY_MODE_PROVISIONED, catalog.CAPACITY_MODE_ON_D
 
 # Part of a grant below which the next is asked for without waiting for its time.
 _LOW: Final = 0.4
+
+# Where tenants are among the table ids that the granter is told: an account is added.
+_TENANTS_FROM: Final = 1 << 62
+
+# Units a second where only the other kind has a limit: more than anybody can use.
+_NO_LIMIT: Final = 1_000_000_000
 
 # For callers that are refused: the time in which a table that is short is granted more.
 RETRY_AFTER_S: Final = 0.1
@@ -134,7 +143,9 @@ class Allowance:
 
 
 class TableLimits:
-    """Of one table, as one router applies them."""
+    """Of one table, as one router applies them, or of all tables of a tenant, which to the granter
+    are one more.
+    """
 
     __slots__ = ("_wake", "asked_at", "map_version", "reads", "table", "writes")
 
@@ -189,6 +200,8 @@ class TableLimits:
 
     def _refusals(self, writes: bool) -> Refusals:
         kind = "write" if writes else "read"
+        if self.table.table_id >= _TENANTS_FROM:
+            return self._tenant_refusals(writes, kind)
         name, most = self.table.name, self.most(writes)
         limit = Limit.PROVISIONED
         used, remedy = f"{most:,}", "give it more: keyplane table update"
@@ -211,6 +224,15 @@ class TableLimits:
                 remedy = "spread the load over several tables"
         message = f"table {name!r} has used its {used} {what}; send less, or {remedy}"
         return Refusals(limit, writes, name, message)
+
+    def _tenant_refusals(self, writes: bool, kind: str) -> Refusals:
+        message = (
+            f"the tables of tenant {self.table.name!r} together have used their"
+            f" {self.most(writes):,} {kind} units a second and what they had saved up; send less,"
+            " or have the operator allow more: keyplane tenant limits"
+        )
+        account = f"{self.table.table_id - _TENANTS_FROM:0{ACCOUNT_DIGITS}}"
+        return Refusals(Limit.ACCOUNT, writes, "*", message, account)
 
 
 class Refiller:
@@ -253,6 +275,25 @@ class Refiller:
         limits = so_far or TableLimits(table, self._wake)
         limits.change(table, map_version)
         return limits
+
+    def limits_of_tenant(self, so_far: TableLimits | None, tenant: Tenant) -> TableLimits | None:
+        """None if its tables together have no limit, or nobody grants."""
+        limits = tenant.limits
+        reads, writes = limits.read_units_per_second, limits.write_units_per_second
+        if not (reads or writes):
+            return None
+        table = catalog.Table(
+            table_id=_TENANTS_FROM + int(tenant.account),
+            name=tenant.tenant_id,
+            capacity_mode=catalog.CAPACITY_MODE_PROVISIONED,
+            provisioned=catalog.ProvisionedThroughput(
+                read_capacity_units=reads or _NO_LIMIT, write_capacity_units=writes or _NO_LIMIT
+            ),
+        )
+        if so_far is not None and so_far.table.table_id != table.table_id:
+            # Another tenant that was given the name of one that is gone.
+            so_far = None
+        return self.limits_of(so_far, table, tenant.version)
 
     def _wake(self, limits: TableLimits) -> None:
         """Asks for the first grant of a table, once the requests of this tick are in."""

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from cache.config import Refresh
-from cache.settings import ClusterName, Memds
+from cache.settings import AuthMode, ClusterName, ClusterSecretFile, Memds
 from router.core import DATA_SERVICE, ROUTE_SERVICE
 from router.live import RouterSettings, build
 from wire import flags
+from wire.auth import Auth
 from wire.logs import LogFormat, LogLevel
 from wire.polling import BUSY_POLL_US
 from wire.service import serve
@@ -52,6 +53,8 @@ def run(
         typer.Option("--router-id", envvar="KEYPLANE_ROUTER_ID", help="Its name in logs."),
     ] = "router",
     cluster: ClusterName = "keyplane",
+    auth: AuthMode = Auth.OFF,
+    cluster_secret_file: ClusterSecretFile = None,
     refresh: Annotated[
         Refresh,
         typer.Option(
@@ -78,6 +81,8 @@ def run(
         granter=granter,
         router_id=router_id,
         cluster=cluster,
+        auth=auth,
+        cluster_secret_file=cluster_secret_file,
         refresh=refresh,
         listen=listen,
         advertise=advertise,

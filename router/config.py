@@ -31,6 +31,10 @@ class RouterConfig:
     # Requests in flight; more are refused with OVERLOADED. At the 10 ms of a slow request this is
     # some 400,000 requests a second, far above what one process routes: past it something hangs.
     inflight_max: int = 4096
+    # Part of that for tenants to share, where there are any: once as much is in flight, each may
+    # hold this divided by the tenants that have requests in flight, and the rest is for those that
+    # hold less.
+    inflight_shared: float = 0.75
     # Seconds after which a refused caller should come back.
     overload_retry_after_s: float = 0.05
 

@@ -10,6 +10,7 @@ from keyplane.model.errors import KeyplaneError
 from keyplane.model.limits import validate_table_name
 from keyplane.model.retry import RetryBudget
 from keyplane.route.v1 import route_pb2 as route
+from router.admission import TableLimits
 from router.config import RouterConfig
 from router.exchange import Exchange
 from router.nodes import StorageNodes
@@ -53,12 +54,24 @@ class Tokens:
 
 
 class RouterContext:
-    """on_change: called whenever routes or nodes have changed. touch: called with the name of each
-    table that a request uses, if anybody wants to know.
+    """accounts: limits of tenants as a whole, by the prefix of their tables. on_change: called
+    whenever routes or nodes have changed. touch: called with the name of each table that a request
+    uses, if anybody wants to know.
     """
 
     __slots__ = (
-        *("budget", "clock", "config", "metrics", "nodes", "on_change", "rng", "search", "tables"),
+        *(
+            "accounts",
+            "budget",
+            "clock",
+            "config",
+            "metrics",
+            "nodes",
+            "on_change",
+            "rng",
+            "search",
+            "tables",
+        ),
         *("tokens", "touch", "transport"),
     )
 
@@ -89,6 +102,7 @@ class RouterContext:
         self.metrics = metrics
         self.on_change = on_change
         self.touch = touch
+        self.accounts: dict[str, TableLimits] = {}
 
     def with_table(self, exchange: Exchange, name: str, then: Callable[[KnownTable], None]) -> None:
         """Goes on with the table of that name once it is known.
@@ -96,13 +110,24 @@ class RouterContext:
         A KeyplaneError that `then` raises is the caller's to handle if the table is known already,
         and else becomes the answer.
         """
-        known = self.tables.get(name)
+        known = self.known(exchange, name)
         if known is not None:
-            if self.touch is not None:
-                self.touch(name)
             then(known)
         else:
             self._find_table(exchange, name, then)
+
+    def known(self, exchange: Exchange, name: str) -> KnownTable | None:
+        """The table that a request's caller calls so, if it is known. A use of it, too.
+
+        Those of other tenants cannot be named: a name with a slash is nobody's.
+        """
+        prefix = exchange.caller.tenant.prefix
+        known = self.tables.find(prefix + name if prefix else name)
+        if known is None or known.prefix != prefix:
+            return None
+        if self.touch is not None:
+            self.touch(known.name)
+        return known
 
     def _find_table(
         self, exchange: Exchange, name: str, then: Callable[[KnownTable], None]
@@ -117,6 +142,9 @@ class RouterContext:
                 exchange.fail(error)
 
         validate_table_name(name)
+        name = exchange.caller.tenant.prefix + name
+        # It may be known to be deleted.
+        self.tables.get(name)
         self.search.table(name, exchange.deadline, found)
 
     def with_tables(

@@ -12,15 +12,19 @@ from typing import TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
+from cache.callers import Callers, operator
 from cache.config import ReaderConfig
 from cache.listener import LookupResult
 from cache.partition_map import PartitionMap
 from cache.reader import MapReader
+from cache.tenant_keeper import TenantKeeper
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.model.errors import KeyplaneError
 from keyplane.model.partition import Partition
 from keyplane.model.retry import RetryBudget
+from keyplane.model.tenants import Role
+from keyplane.model.vault import Vault
 from keyplane.route.v1 import route_pb2 as route
 from router.admission import Refiller
 from router.batch_get import batch_get_item
@@ -36,6 +40,7 @@ from router.single import delete_item, get_item, put_item
 from router.snapshots import SnapshotKeeper
 from router.survey import Surveyor, Tally
 from router.tables import Tables
+from router.tenant_limits import over_limit, request_refusals
 from wire.metrics import Metrics
 from wire.ports import (
     Clock,
@@ -72,21 +77,36 @@ class RouterCore:
         disk: Disk,
         rng: Rng,
         metrics: Metrics,
+        vault: Vault | None = None,
     ) -> None:
-        """memds: the cluster's memcached nodes; without one, storage nodes are asked instead."""
+        """memds: the cluster's memcached nodes; without one, storage nodes are asked instead.
+        vault: opens the keys of users; without one calls need not be signed.
+        """
         self._config = config
         self._clock = clock
         self._refiller = Refiller(config, clock, transport, rng, metrics)
         self._tables = Tables(self._refiller.limits_of)
         self._nodes = StorageNodes()
-        self._snapshots = SnapshotKeeper(config, clock, disk, self._tables, self._nodes, metrics)
-        self._reader = MapReader(reader_config, clock, memds, rng, metrics, self)
+        # Who calls where nobody has to say so.
+        self._anybody = operator()
+        self._callers: Callers | None = None
+        self._tenants: TenantKeeper | None = None
+        if vault is not None:
+            own = operator(vault.operator_secret, vault.operator.key_id)
+            self._callers = Callers(clock, own)
+            self._tenants = TenantKeeper(
+                vault, reader_config.cluster, self._callers, self._on_tenants
+            )
+        self._snapshots = SnapshotKeeper(
+            *(config, clock, disk, self._tables, self._nodes, metrics, self._sealed_tenants)
+        )
+        self._reader = MapReader(reader_config, clock, memds, rng, metrics, self, self._tenants)
         self._surveyor = Surveyor(
             config, clock, transport, rng, self._tables, self._nodes, metrics, self._on_change
         )
         self._search = Search(config, clock, self._tables, self._surveyor, metrics)
         self._search.use(self._reader)
-        self._desk = Desk(config, clock, metrics)
+        self._desk = Desk(config, clock, metrics, shared=vault is not None)
         self._context = RouterContext(
             config=config,
             clock=clock,
@@ -117,6 +137,8 @@ class RouterCore:
     def start(self) -> None:
         snapshot = self._snapshots.load()
         if snapshot is not None:
+            if self._tenants is not None:
+                self._tenants.adopt(snapshot.tenants)
             self._nodes.install(snapshot.directory)
             for routes in snapshot.tables:
                 self._tables.adopt(routes)
@@ -141,10 +163,13 @@ class RouterCore:
 
     @property
     def ready(self) -> bool:
-        """Whether anybody has told it anything: its snapshot, MemDS, or a storage node."""
-        return not self._desk.draining and (
-            self._informed
-            or any(view.last is MemdsOutcome.OK for view in self._reader.node_views())
+        """Whether anybody has told it anything: its snapshot, MemDS, or a storage node. And, where
+        calls are signed, whether it knows all who may sign.
+        """
+        if self._desk.draining or (self._tenants is not None and not self._tenants.complete):
+            return False
+        return self._informed or any(
+            view.last is MemdsOutcome.OK for view in self._reader.node_views()
         )
 
     def drain(self, on_done: Callable[[], None]) -> None:
@@ -213,6 +238,21 @@ class RouterCore:
         self._snapshots.changed()
         self._follow()
 
+    def _on_tenants(self) -> None:
+        self._news.inc("tenants")
+        self._snapshots.changed()
+        assert self._callers is not None
+        before, accounts = self._context.accounts, {}
+        for tenant in self._callers.tenants:
+            tenant.refusals = request_refusals(tenant)
+            limits = self._refiller.limits_of_tenant(before.get(tenant.prefix), tenant)
+            if limits is not None:
+                accounts[tenant.prefix] = limits
+        self._context.accounts = accounts
+
+    def _sealed_tenants(self) -> Sequence[bytes]:
+        return self._tenants.values() if self._tenants is not None else ()
+
     def _follow(self) -> None:
         """What storage nodes have told of is read in MemDS too: else nobody ever says that it has
         been deleted.
@@ -224,12 +264,9 @@ class RouterCore:
 
     def _register(self, server: Server) -> None:
         service = RouteService(self._context, self._reader)
-        handlers: dict[str, _Handle] = {
+        reads: dict[str, _Handle] = {
             f"/{DATA_SERVICE}/GetItem": get_item,
-            f"/{DATA_SERVICE}/PutItem": put_item,
-            f"/{DATA_SERVICE}/DeleteItem": delete_item,
             f"/{DATA_SERVICE}/BatchGetItem": _read(data.BatchGetItemRequest, batch_get_item),
-            f"/{DATA_SERVICE}/BatchWriteItem": _read(data.BatchWriteItemRequest, batch_write_item),
             f"/{DATA_SERVICE}/Query": _read(data.QueryRequest, query),
             f"/{DATA_SERVICE}/Scan": _read(data.ScanRequest, scan),
             f"/{ROUTE_SERVICE}/Explain": _read(route.ExplainRequest, service.explain),
@@ -237,14 +274,37 @@ class RouterCore:
                 route.DescribeRouterRequest, service.describe_router
             ),
         }
-        for method, handle in handlers.items():
-            server.register(method, self._handler(handle))
+        writes: dict[str, _Handle] = {
+            f"/{DATA_SERVICE}/PutItem": put_item,
+            f"/{DATA_SERVICE}/DeleteItem": delete_item,
+            f"/{DATA_SERVICE}/BatchWriteItem": _read(data.BatchWriteItemRequest, batch_write_item),
+        }
+        for role, handlers in ((Role.READ, reads), (Role.WRITE, writes)):
+            for method, handle in handlers.items():
+                server.register(method, self._handler(method, handle, int(role)))
 
-    def _handler(self, handle: _Handle) -> Handler:
+    def _handler(self, method: str, handle: _Handle, role: int) -> Handler:
+        """role: which it takes to call it."""
         context, desk = self._context, self._desk
+        callers, anybody = self._callers, self._anybody
+        name = method.rpartition("/")[2]
+        writes = role > Role.READ
 
         def take(request: Request, reply: ReplyFn) -> None:
-            exchange = desk.open(request, reply)
+            caller = anybody
+            if callers is not None:
+                try:
+                    caller = callers.authenticate(request)
+                    caller.require(role, name)
+                except KeyplaneError as error:
+                    desk.refuse(error, reply)
+                    return
+                if caller.tenant.is_limited:
+                    refusal = over_limit(caller.tenant, request.peer, writes, desk.now())
+                    if refusal is not None:
+                        desk.refuse(refusal, reply)
+                        return
+            exchange = desk.open(request, caller, reply)
             if exchange is None:
                 return
             try:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from google.protobuf.message import Message
 from mypy_extensions import mypyc_attr
 
+from cache.callers import Caller, Tenant
 from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.tenants import shown_to
 from router.config import RouterConfig
 from wire.metrics import Metrics
 from wire.ports import Clock, Reply, ReplyFn, Request
@@ -18,13 +20,17 @@ from wire.ports import Clock, Reply, ReplyFn, Request
 class Exchange:
     """A request until it is answered, which happens exactly once.
 
-    deadline: on the clock's axis; the caller's, or the default when it set none.
+    caller: whose it is. deadline: on the clock's axis; the caller's, or the default when it set
+    none.
     """
 
-    __slots__ = ("_desk", "_reply", "_started_at", "deadline")
+    __slots__ = ("_desk", "_reply", "_started_at", "caller", "deadline")
 
-    def __init__(self, desk: Desk, reply: ReplyFn, deadline: float, started_at: float) -> None:
+    def __init__(
+        self, desk: Desk, caller: Caller, reply: ReplyFn, deadline: float, started_at: float
+    ) -> None:
         self._desk = desk
+        self.caller = caller
         self._reply: ReplyFn | None = reply
         self._started_at = started_at
         self.deadline = deadline
@@ -49,24 +55,38 @@ class Exchange:
 
     def fail(self, error: KeyplaneError) -> None:
         self._desk.errors.inc(error.reason.name)
+        tenant = self.caller.tenant
+        if tenant.prefix:
+            error = shown_to(error, tenant.prefix, tenant.account)
         self._end(Reply(error=error))
 
     def _end(self, reply: Reply) -> None:
         end, self._reply = self._reply, None
         assert end is not None, "answered twice"
-        self._desk.close(self._started_at)
+        self._desk.close(self.caller.tenant, self._started_at)
         end(reply)
 
 
 class Desk:
-    """Takes requests in and counts them out. Sheds what is too much, as early as possible."""
+    """Takes requests in and counts them out. Sheds what is too much, as early as possible.
 
-    def __init__(self, config: RouterConfig, clock: Clock, metrics: Metrics) -> None:
+    Where tenants share it, it refuses those first that hold more than their share, and keeps room
+    for those that hold nothing, so that none can fill it up for all.
+    """
+
+    def __init__(
+        self, config: RouterConfig, clock: Clock, metrics: Metrics, shared: bool = False
+    ) -> None:
         self._config = config
         self._clock = clock
+        self.now = clock.now
         self._on_idle: Callable[[], None] | None = None
         self.in_flight = 0
         self.draining = False
+        self._shared = shared
+        self._crowded_from = int(config.inflight_max * config.inflight_shared)
+        # Tenants that have requests in flight.
+        self._busy = 0
         self.errors = metrics.counter(
             "router_errors", "Requests answered with an error, by reason.", "reason"
         )
@@ -75,23 +95,34 @@ class Desk:
         )
         metrics.gauge("router_in_flight", "Requests being worked on.", lambda: self.in_flight)
 
-    def open(self, request: Request, reply: ReplyFn) -> Exchange | None:
+    def open(self, request: Request, caller: Caller, reply: ReplyFn) -> Exchange | None:
         """The exchange for a request, or None after refusing it."""
         now = self._clock.now()
-        refusal = self._refusal(request, now)
+        tenant = caller.tenant
+        refusal = self._refusal(request, tenant, now)
         if refusal is not None:
-            self.errors.inc(refusal.reason.name)
-            reply(Reply(error=refusal))
+            self.refuse(refusal, reply)
             return None
         wanted = self._config.timeout_s
         if request.deadline != math.inf:
             wanted = min(request.deadline - now, self._config.timeout_s_max)
         self.in_flight += 1
-        return Exchange(self, reply, now + wanted, now)
+        if not tenant.in_flight:
+            self._busy += 1
+        tenant.in_flight += 1
+        return Exchange(self, caller, reply, now + wanted, now)
 
-    def close(self, started_at: float) -> None:
+    def refuse(self, error: KeyplaneError, reply: ReplyFn) -> None:
+        """Answers a request that is not begun."""
+        self.errors.inc(error.reason.name)
+        reply(Reply(error=error))
+
+    def close(self, tenant: Tenant, started_at: float) -> None:
         """An exchange that began then has been answered."""
         self.in_flight -= 1
+        tenant.in_flight -= 1
+        if not tenant.in_flight:
+            self._busy -= 1
         self._latency.observe(self._clock.now() - started_at)
         self._check_idle()
 
@@ -106,7 +137,7 @@ class Desk:
             on_idle, self._on_idle = self._on_idle, None
             self._clock.call_soon(on_idle)
 
-    def _refusal(self, request: Request, now: float) -> KeyplaneError | None:
+    def _refusal(self, request: Request, tenant: Tenant, now: float) -> KeyplaneError | None:
         if self.draining:
             return KeyplaneError(
                 Reason.SHUTTING_DOWN, "this router is stopping; use another router"
@@ -121,4 +152,13 @@ class Desk:
                 f"{self.in_flight} requests are in flight here; send fewer or add routers",
                 retry_after_s=self._config.overload_retry_after_s,
             )
+        if self._shared and self.in_flight >= self._crowded_from:
+            share = self._crowded_from // max(1, self._busy)
+            if tenant.in_flight >= share:
+                return KeyplaneError(
+                    Reason.OVERLOADED,
+                    f"{tenant.in_flight} requests of this tenant are in flight here, and its share"
+                    f" is {share} while {self._busy} tenants are busy; send fewer or add routers",
+                    retry_after_s=self._config.overload_retry_after_s,
+                )
         return None

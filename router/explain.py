@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from cache.callers import Caller
 from cache.reader import MapReader
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.tenants import Role
 from keyplane.route.v1 import route_pb2 as route
 from router.context import RouterContext
 from router.exchange import Exchange
@@ -38,9 +40,17 @@ class RouteService:
     def describe_router(
         self, context: RouterContext, exchange: Exchange, _request: route.DescribeRouterRequest
     ) -> None:
+        caller = exchange.caller
+        if caller.role != Role.OPERATOR:
+            # Of what the cluster is made of a tenant is told nothing.
+            prefix = caller.tenant.prefix
+            own = [known for known in context.tables.all() if known.prefix == prefix]
+            views = [self._table_view(known, caller) for known in own]
+            exchange.answer(route.DescribeRouterResponse(tables=views))
+            return
         exchange.answer(
             route.DescribeRouterResponse(
-                tables=map(self._table_view, context.tables.all()),
+                tables=[self._table_view(known, caller) for known in context.tables.all()],
                 nodes=context.nodes.all(),
                 memds=[
                     route.MemdsView(
@@ -77,10 +87,13 @@ class RouteService:
             )
         )
 
-    def _table_view(self, known: KnownTable) -> route.TableView:
+    def _table_view(self, known: KnownTable, caller: Caller) -> route.TableView:
         routes = known.routes
+        table = catalog.Table()
+        table.CopyFrom(routes.table)
+        table.name = known.name.removeprefix(caller.tenant.prefix)
         return route.TableView(
-            table=routes.table,
+            table=table,
             map_version=routes.version,
             map_age_ms=self._age_ms(known),
             partition_count=routes.partition_count,

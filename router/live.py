@@ -7,10 +7,13 @@ from pathlib import Path
 from cache.config import ReaderConfig, Refresh
 from cache.live import connect_from
 from cache.settings import MemdsSettings
+from keyplane.model.errors import KeyplaneError, Reason
 from router.config import RouterConfig
 from router.core import RouterCore
 from wire.addresses import check_address, parse_addresses
+from wire.auth import Auth
 from wire.files import FileDisk
+from wire.secret_file import read_vault
 from wire.service import Runtime
 
 
@@ -27,13 +30,26 @@ class RouterSettings(MemdsSettings):
     router_id: str = "router"
     # What makes it read MemDS: the clock alone, or its requests too.
     refresh: Refresh = Refresh.FIXED
+    # Whether callers must sign their calls.
+    auth: Auth = Auth.OFF
 
 
 def build(runtime: Runtime) -> RouterCore:
-    """Raises KeyplaneError on an address that is none, OSError without a place for snapshots."""
+    """Raises KeyplaneError on an address that is none or a secret that cannot be read, OSError
+    without a place for snapshots.
+    """
     settings = runtime.settings
     assert isinstance(settings, RouterSettings)
     memds = parse_addresses("--memds", settings.memds)
+    vault = None
+    if settings.auth is Auth.REQUIRED:
+        vault = read_vault(settings.cluster_secret_file)
+        if vault is None:
+            raise KeyplaneError(
+                Reason.NO_CLUSTER_SECRET,
+                "signatures are verified with the cluster's secret; name its file with"
+                " --cluster-secret-file, or run with --auth off",
+            )
     return RouterCore(
         RouterConfig(
             seeds=parse_addresses("--seeds", settings.seeds),
@@ -47,4 +63,5 @@ def build(runtime: Runtime) -> RouterCore:
         FileDisk(settings.snapshot_dir),
         runtime.rng,
         runtime.metrics,
+        vault,
     )

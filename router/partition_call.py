@@ -36,6 +36,7 @@ class PartitionCall:
     """
 
     __slots__ = (
+        "_account",
         "_attempts",
         "_context",
         "_deadline",
@@ -73,22 +74,40 @@ class PartitionCall:
         self._unreachable = 0
         # The latest failure that leaves open whether a write was done.
         self._doubt: KeyplaneError | None = None
-        # What its table may use, and the capacity units taken from that.
+        # What its table, and all tables of its tenant, may use, and the capacity units taken from
+        # that.
         self._limits = table.limits
+        accounts = context.accounts
+        self._account = accounts.get(table.prefix) if accounts else None
         self._reserved = 0.0
 
     def start(self) -> None:
         """Sends it, or ends it with THROTTLED."""
         self._context.budget.earn()
-        limits = self._limits
-        if limits is not None:
+        limits, account = self._limits, self._account
+        if limits is not None or account is not None:
+            writes = self.operation.writes
             units = self.operation.least_units()
-            refusal = limits.admit(self.operation.writes, self._started_at, units)
+            refusal: KeyplaneError | None = None
+            if account is not None:
+                refusal = account.admit(writes, self._started_at, units)
+            if refusal is None and limits is not None:
+                refusal = limits.admit(writes, self._started_at, units)
+                if refusal is not None and account is not None:
+                    account.take(writes, -units)
             if refusal is not None:
                 self._on_done(self, refusal)
                 return
             self._reserved = units
         self._send()
+
+    def _settle(self, units: float) -> None:
+        """Units consumed beyond those taken at first; less than 0 gives back."""
+        writes = self.operation.writes
+        if self._limits is not None:
+            self._limits.take(writes, units)
+        if self._account is not None:
+            self._account.take(writes, units)
 
     # --- attempts -------------------------------------------------------------------------------
 
@@ -153,9 +172,8 @@ class PartitionCall:
             message = "the storage node's answer does not fit what it was asked; see its version"
             self._fail(KeyplaneError(Reason.INTERNAL, message))
             return
-        if self._limits is not None:
-            operation = self.operation
-            self._limits.take(operation.writes, operation.units() - self._reserved)
+        if self._limits is not None or self._account is not None:
+            self._settle(self.operation.units() - self._reserved)
         self._on_done(self, result)
 
     # --- after a failure ------------------------------------------------------------------------
@@ -225,8 +243,8 @@ class PartitionCall:
         if self._doubt is not None and not settled:
             error = self._doubt
         # What was not done costs nothing, but a condition was judged.
-        if self._limits is not None and error.definite and not settled:
-            self._limits.take(self.operation.writes, -self._reserved)
+        if error.definite and not settled:
+            self._settle(-self._reserved)
         self._on_done(self, error)
 
     def _no_route(self, partition: Partition | None) -> KeyplaneError:

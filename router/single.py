@@ -24,7 +24,7 @@ from wire.rpc import read_request
 def get_item(context: RouterContext, exchange: Exchange, payload: bytes) -> None:
     plain = plain_request(payload)
     if plain is not None and (not plain.rest or plain.rest == CONSISTENT):
-        found = _find(context, plain, True)
+        found = _find(context, exchange, plain, True)
         if found is not None:
             known, key_hash, encoded, _ = found
             _send(context, exchange, known, Get(key_hash, encoded, bool(plain.rest)))
@@ -36,7 +36,7 @@ def put_item(context: RouterContext, exchange: Exchange, payload: bytes) -> None
     plain = plain_request(payload)
     if plain is not None:
         token = plain_token(plain.rest) if plain.rest else context.tokens.next_name()
-        found = _find(context, plain, False) if token else None
+        found = _find(context, exchange, plain, False) if token else None
         if found is not None:
             known, key_hash, encoded, size = found
             write = Write(key_hash, encoded, plain.item, size, None, token, 0, 0)
@@ -56,19 +56,17 @@ def delete_item(context: RouterContext, exchange: Exchange, payload: bytes) -> N
 
 
 def _find(
-    context: RouterContext, plain: PlainRequest, exact: bool
+    context: RouterContext, exchange: Exchange, plain: PlainRequest, exact: bool
 ) -> tuple[KnownTable, int, bytes, int] | None:
     """The table of a request, hash and encoding of its key, and the size of its item, if the table
     is known and the item a plain one.
     """
-    known = context.tables.get(plain.table)
+    known = context.known(exchange, plain.table)
     if known is None:
         return None
     placed = place_plain(known, plain, exact)
     if placed is None:
         return None
-    if context.touch is not None:
-        context.touch(plain.table)
     return known, placed[0], placed[1], placed[2]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from cache.snapshot import Snapshot, decode_snapshot, encode_snapshot
 from keyplane.model.errors import KeyplaneError
@@ -26,12 +26,15 @@ class SnapshotKeeper:
         tables: Tables,
         nodes: StorageNodes,
         metrics: Metrics,
+        tenants: Callable[[], Sequence[bytes]] = tuple,
     ) -> None:
+        """tenants: what is known of them, as `TenantKeeper.values`."""
         self._config = config
         self._clock = clock
         self._disk = disk
         self._tables = tables
         self._nodes = nodes
+        self._tenants = tenants
         self._changed = False
         self._scheduled = False
         self._writing = False
@@ -85,7 +88,7 @@ class SnapshotKeeper:
         self._writing = True
         began_at = self._clock.now()
         routes = [known.routes for known in self._tables.all()]
-        content = encode_snapshot(routes, self._nodes.directory())
+        content = encode_snapshot(routes, self._nodes.directory(), self._tenants())
         self._encode_s = self._clock.now() - began_at
         self._disk.write_atomic(FILE, content, self._on_result)
 

@@ -13,6 +13,7 @@ from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.keys import KeySchema, ScalarType, encode_raw, key_hash, type_tag
 from keyplane.model.limits import PARTITION_KEY_BYTES_MAX, SORT_KEY_BYTES_MAX
 from keyplane.model.partition import Partition
+from keyplane.model.tenants import prefix_of, tenant_of
 from router.admission import TableLimits
 from wire.protobytes import tag_byte
 
@@ -48,11 +49,14 @@ class PlainKeyPart:
 
 
 class KnownTable:
-    """One table: what its keys look like, and where they live."""
+    """One table: what its keys look like, and where they live.
+
+    prefix: of its name inside the cluster, which says whose it is; empty of the tenant `local`.
+    """
 
     __slots__ = (
         *("_described_by", "_hash_seed", "_limits", "_limits_of", "_plain_key", "_schema"),
-        "routes",
+        *("prefix", "routes"),
     )
 
     def __init__(self, routes: RouteTable, limits_of: LimitsOf | None = None) -> None:
@@ -61,6 +65,7 @@ class KnownTable:
         Raises KeyplaneError(INVALID_ARGUMENT) on a table whose key is not well defined.
         """
         self.routes = routes
+        self.prefix = prefix_of(tenant_of(routes.table.name))
         self._limits_of = limits_of
         self._limits: TableLimits | None = None
         self._describe()
@@ -131,8 +136,12 @@ class Tables:
     def __len__(self) -> int:
         return len(self._tables)
 
+    def find(self, name: str) -> KnownTable | None:
+        """The table, if it is known and there."""
+        return self._tables.get(name)
+
     def get(self, name: str) -> KnownTable | None:
-        """Raises KeyplaneError(TABLE_NOT_FOUND) if the table is known to be deleted."""
+        """As `find`. Raises KeyplaneError(TABLE_NOT_FOUND) if the table is known to be deleted."""
         known = self._tables.get(name)
         if known is None and name in self._tombstones:
             raise KeyplaneError(Reason.TABLE_NOT_FOUND, f"table {name!r} has been deleted")

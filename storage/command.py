@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cache.settings import ClusterName, Memds
+from cache.settings import ClusterName, ClusterSecretFile, Memds
 from storage.live import StorageSettings, build
 from storage.service import SERVICES
 from wire import flags
@@ -46,6 +46,7 @@ def run(
         ),
     ] = "",
     cluster: ClusterName = "keyplane",
+    cluster_secret_file: ClusterSecretFile = None,
     listen: flags.Listen = "127.0.0.1:0",
     advertise: flags.Advertise = "",
     metrics_listen: flags.MetricsListen = "127.0.0.1:0",
@@ -64,6 +65,7 @@ def run(
         memds=memds,
         metadata=metadata,
         cluster=cluster,
+        cluster_secret_file=cluster_secret_file,
         listen=listen,
         advertise=advertise,
         metrics_listen=metrics_listen,

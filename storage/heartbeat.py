@@ -9,6 +9,7 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from keyplane.metadata.v1 import metadata_pb2 as pb
+from keyplane.model.signature import HEADER
 from storage.shard import Shard
 from storage.state import NodeState
 from wire.ports import Reply
@@ -53,8 +54,12 @@ class Heartbeat:
     def _call(self, method: str, payload: bytes) -> None:
         state = self._state
         deadline = state.clock.now() + state.config.heartbeat_s
+        path = _SERVICE + method
+        fields: tuple[tuple[str, str], ...] = ()
+        if state.signer is not None:
+            fields = ((HEADER, state.signer.value(path, payload)),)
         state.transport.call(
-            state.config.metadata_address, _SERVICE + method, payload, deadline, self._ended
+            state.config.metadata_address, path, payload, deadline, self._ended, fields
         )
 
     def _ended(self, reply: Reply) -> None:

@@ -9,6 +9,7 @@ from pydantic import Field
 from cache.live import MemcachedConfig, connect_from
 from cache.settings import MemdsSettings
 from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.signature import Signer
 from storage.config import StorageConfig
 from storage.engine import RocksEngine
 from storage.node import StorageNode
@@ -16,6 +17,7 @@ from wire.addresses import check_address, parse_addresses
 from wire.injection import FaultyEngine
 from wire.injection.live import allow_full_disk
 from wire.ports import Engine, EngineError
+from wire.secret_file import read_vault
 from wire.service import Runtime
 
 # Inside the data directory, which leaves room beside it.
@@ -35,13 +37,19 @@ class StorageSettings(MemdsSettings):
 
 
 def build(runtime: Runtime) -> StorageNode:
-    """Raises KeyplaneError on an address that is none, or a data directory that cannot be used."""
+    """Raises KeyplaneError on an address that is none, a secret that cannot be read, or a data
+    directory that cannot be used.
+    """
     settings = runtime.settings
     assert isinstance(settings, StorageSettings)
     loop = runtime.clock.loop
     memds = parse_addresses("--memds", settings.memds)
     if settings.metadata:
         check_address("--metadata", settings.metadata)
+    vault = read_vault(settings.cluster_secret_file)
+    signer = None
+    if vault is not None:
+        signer = Signer(vault.operator.key_id, vault.operator_secret, runtime.clock.wall)
     try:
         engine: Engine = RocksEngine(
             settings.data_dir / ENGINE_DIRECTORY, runtime.clock, loop.call_soon_threadsafe
@@ -69,4 +77,5 @@ def build(runtime: Runtime) -> StorageNode:
         runtime.metrics,
         runtime.rng,
         runtime.log,
+        signer,
     )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from cache.config import PublisherConfig
 from cache.publisher import ReportPublisher
 from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.signature import Signer
 from keyplane.storage.v1 import storage_pb2 as pb
 from storage.background import ItemCounter
 from storage.changes import Changes
@@ -52,6 +53,7 @@ class StorageNode:
         metrics: Metrics,
         rng: Rng,
         log: Log,
+        signer: Signer | None = None,
     ) -> None:
         """Raises KeyplaneError: FOREIGN_FORMAT, INVALID_ARGUMENT or CORRUPT for data in the engine
         that this node cannot or must not use.
@@ -70,6 +72,7 @@ class StorageNode:
             log,
             OwnershipTable(node),
             tokens,
+            signer,
         )
         self._load(data_format)
         if data_format != FORMAT:

@@ -7,6 +7,7 @@ from typing import Final, Protocol
 
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.signature import Signer
 from storage.config import StorageConfig
 from storage.gate import Gate
 from storage.heat import Heat
@@ -47,6 +48,8 @@ class NodeState:
     log: Log
     ownership: OwnershipTable
     tokens: TokenLog
+    # Of calls to the Metadata Store; None where it takes unsigned ones.
+    signer: Signer | None = None
     tables: dict[int, catalog.Table] = field(default_factory=dict)
     shards: dict[int, Shard] = field(default_factory=dict)
     # One of them for each remainder of their ids, or none.

@@ -93,9 +93,13 @@ class Reply:
 
 @mypyc_attr(acyclic=True, free_list_len=1)
 class Request:
-    """A call as its server sees it. `method` is the full name, `/package.Service/Method`."""
+    """A call as its server sees it. `method` is the full name, `/package.Service/Method`.
 
-    __slots__ = ("deadline", "metadata", "method", "payload", "peer")
+    authorization: who signed it (`keyplane.model.signature`), where the transport has read that
+        apart from `metadata`.
+    """
+
+    __slots__ = ("authorization", "deadline", "metadata", "method", "payload", "peer")
 
     def __init__(
         self,
@@ -104,12 +108,14 @@ class Request:
         deadline: float,
         peer: str = "",
         metadata: Mapping[str, str] = MappingProxyType({}),
+        authorization: bytes = b"",
     ) -> None:
         self.method = method
         self.payload = payload
         self.deadline = deadline
         self.peer = peer
         self.metadata = metadata
+        self.authorization = authorization
 
 
 ReplyFn = Callable[[Reply], None]

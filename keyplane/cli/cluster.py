@@ -15,6 +15,7 @@ from keyplane.cli.session import Session, command
 from keyplane.cluster import Cluster, ClusterConfig, MemberStatus
 from keyplane.cluster.config import MEMBERS_MAX
 from wire import flags
+from wire.auth import Auth
 from wire.transports import TransportKind
 
 _STYLES = {"serving": "green", "starting": "yellow", "paused": "yellow", "dead": "red"}
@@ -41,6 +42,7 @@ _UP_EXAMPLES = """
     keyplane up --ephemeral                 its data goes with `keyplane down`
     keyplane up --cluster second            beside the first
     keyplane up --enable-faults             for `keyplane fault`
+    keyplane up --auth required             calls are signed; see `keyplane user create`
     keyplane up --transport grpcio          in the place of Keyplane's own HTTP/2
     keyplane up --database-url postgresql://user@host/keyplane
 """
@@ -66,6 +68,15 @@ def up(
         typer.Option("--enable-faults", help="Let `keyplane fault` break its network and disks."),
     ] = False,
     transport: flags.Transport = TransportKind.HTTP2,
+    auth: Annotated[
+        Auth | None,
+        typer.Option(
+            envvar="KEYPLANE_AUTH",
+            help="required: routers and the Metadata Store take calls signed by a user's key only,"
+            " and these commands use the operator's; off: they take all.",
+            show_default="off, or as it was",
+        ),
+    ] = None,
 ) -> int:
     """Starts a cluster on free ports, and returns when everything serves.
 
@@ -75,7 +86,7 @@ def up(
     del metadata  # There is one; the option says so.
     cluster = session.cluster()
     config = ClusterConfig(
-        memds, routers, storage, database_url, ephemeral, enable_faults, transport
+        *(memds, routers, storage, database_url, ephemeral, enable_faults, transport, auth)
     )
     result = cluster.up(config)
     members = cluster.status()

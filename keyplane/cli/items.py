@@ -64,7 +64,7 @@ _ROUTE_EXAMPLES = """
 
 def route_(session: Session, key: Key, table: TableName = "", sort: SortKey = None) -> int:
     """Says where a key lives and how the router knows: hash, partition, epoch, node, source."""
-    schema = find_table(session.routers(), table)
+    schema = find_table(session.routers(), table, session.credentials())
     with session.client() as client:
         found = client.explain(schema.name, _argument(lambda: parse_key(key, sort, schema)))
     source = route.RouteSource.Name(found.source).removeprefix("ROUTE_SOURCE_").lower()
@@ -107,7 +107,7 @@ def get(
     capacity: Capacity = False,
 ) -> int:
     """Reads an item. Exit code 1 if there is none."""
-    schema = find_table(session.routers(), table)
+    schema = find_table(session.routers(), table, session.credentials())
     spent = Spent() if capacity else None
     with session.client() as client:
         wanted = _argument(lambda: parse_key(key, sort, schema))
@@ -144,7 +144,7 @@ def put(
 ) -> int:
     """Writes an item, whole: what was there before is replaced."""
     content = _argument(lambda: parse_item(item))
-    schema = find_table(session.routers(), table)
+    schema = find_table(session.routers(), table, session.credentials())
     spent = Spent() if capacity else None
     with session.client() as client:
         version = client.put_item(
@@ -176,7 +176,7 @@ def delete(
     capacity: Capacity = False,
 ) -> int:
     """Deletes an item. Exit code 1 if there was none."""
-    schema = find_table(session.routers(), table)
+    schema = find_table(session.routers(), table, session.credentials())
     spent = Spent() if capacity else None
     with session.client() as client:
         wanted = _argument(lambda: parse_key(key, sort, schema))

@@ -21,6 +21,7 @@ from keyplane.cli import (
     plan,
     sim,
     tables,
+    tenants,
     top,
     workload,
 )
@@ -43,7 +44,10 @@ app = typer.Typer(
     "member is dead); 2 wrong arguments; 3 not done: refused, or nobody there to ask; 4 it is "
     "open whether it was done; 130 interrupted.",
 )
-for part in (cluster, items, tables, operations, plan, top, workload, history, faults, sim):
+for part in (
+    *(cluster, items, tables, operations, plan, top, tenants),
+    *(workload, history, faults, sim),
+):
     part.register(app)
 
 

@@ -224,7 +224,7 @@ def _describe(session: Session, operation: pb.Operation) -> None:
 def _table(session: Session, name: str) -> str:
     if name:
         return name
-    return find_table(session.routers(), name).name
+    return find_table(session.routers(), name, session.credentials()).name
 
 
 def _busiest(session: Session, table: str) -> int:

@@ -83,6 +83,35 @@ def operation_facts(operation: metadata.Operation) -> dict[str, Any]:
     }
 
 
+def tenant_facts(tenant: catalog.Tenant) -> dict[str, Any]:
+    """limits: only those that are set."""
+    limits = tenant.limits
+    return {
+        "tenant": tenant.tenant_id,
+        "account": tenant.account,
+        "state": enum_word(catalog.TenantState.Name(tenant.state), words=2),
+        "limits": {field.name: value for field, value in limits.ListFields()},
+        "created_at": _iso(tenant.created_at),
+    }
+
+
+def user_facts(user: metadata.UserInfo) -> dict[str, Any]:
+    """keys: the newest first."""
+    return {
+        "user": user.name,
+        "role": enum_word(catalog.Role.Name(user.role)),
+        "keys": [
+            {
+                "key_id": key.key_id,
+                "state": enum_word(metadata.KeyState.Name(key.state), words=2),
+                "created_at": _iso(key.created_at),
+            }
+            for key in user.keys
+        ],
+        "created_at": _iso(user.created_at),
+    }
+
+
 def key_attribute(text: str) -> catalog.KeyAttribute:
     """`name` or `name:type`, the type being string, number or binary. Raises ValueError."""
     name, _, kind = text.partition(":")

@@ -18,6 +18,7 @@ from keyplane.client.admin import AdminClient
 from keyplane.client.sync import Client
 from keyplane.cluster import Cluster, Kind
 from keyplane.cluster.cluster import DEFAULT_NAME
+from keyplane.model.credentials import Credentials
 
 # Addresses of a cluster that these commands did not start, for instance on other machines.
 ROUTERS_ENV = "KEYPLANE_ROUTERS"
@@ -76,15 +77,24 @@ class Session:
             Kind.ROUTER
         )
 
+    def credentials(self) -> Credentials | None:
+        """The key of $KEYPLANE_KEY_ID and $KEYPLANE_SECRET, or the operator's of the cluster if it
+        takes signed calls only.
+        """
+        named = Credentials.from_env()
+        if named is not None or os.environ.get(ROUTERS_ENV) or os.environ.get(METADATA_ENV):
+            return named
+        return self.cluster().credentials()
+
     def client(self) -> Client:
-        return Client(self.routers())
+        return Client(self.routers(), credentials=self.credentials())
 
     def metadata(self) -> str:
         """Address of the Metadata Store: $KEYPLANE_METADATA, or the cluster's."""
         return os.environ.get(METADATA_ENV) or self.cluster().addresses(Kind.METADATA)[0]
 
     def admin(self) -> AdminClient:
-        return AdminClient(self.metadata())
+        return AdminClient(self.metadata(), credentials=self.credentials())
 
 
 _COMMON = (

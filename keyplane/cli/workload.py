@@ -140,7 +140,9 @@ def run(
         duration_s=duration,
         timeout_s=timeout,
     )
-    key = ensure_table(session.routers(), session.metadata, table, partitions)
+    key = ensure_table(
+        session.routers(), session.metadata, table, partitions, session.credentials()
+    )
     with _logs(ack_log, samples, history) as logs:
         workload, interrupted = asyncio.run(_run(session, config, key, logs))
     summary = workload.recorder.summary(time.monotonic())
@@ -163,7 +165,7 @@ async def _run(
     session: Session, config: WorkloadConfig, key: str, logs: _Logs
 ) -> tuple[Workload, bool]:
     """The workload after its end, and whether Ctrl-C ended it."""
-    async with AsyncClient(session.routers()) as client:
+    async with AsyncClient(session.routers(), credentials=session.credentials()) as client:
         workload = Workload(config, client, key, logs.acks, logs.samples, logs.history)
         interrupted = False
 
@@ -269,8 +271,9 @@ async def _verify(
 ) -> Report:
     routers = session.routers()
     tables = {table for table, _ in found}
-    attributes = {table: key_attribute(find_table(routers, table)) for table in tables}
-    async with AsyncClient(routers) as client:
+    credentials = session.credentials()
+    attributes = {table: key_attribute(find_table(routers, table, credentials)) for table in tables}
+    async with AsyncClient(routers, credentials=credentials) as client:
         with session.out.waiting(f"reading {len(found):,} keys back"):
             return await verify(client, found, attributes, timeout_s)
 

@@ -1,4 +1,5 @@
-"""Clients of the Metadata Store: tables, partitions, nodes and operations, for tools and tests.
+"""Clients of the Metadata Store: tables, partitions, nodes, operations and tenants, for tools and
+tests.
 
 One attempt per call, on one connection, and a typed error. Applications that read and write items
 need none of this, and go on without it.
@@ -15,15 +16,16 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from keyplane.client.channels import channel_options, read_error, serialize
+from keyplane.client.channels import CallSigner, channel_options, read_error, serialize
 from keyplane.client.config import ClientConfig
 from keyplane.client.errors import DeadlineExceeded, typed
 from keyplane.metadata.v1 import metadata_pb2 as pb
+from keyplane.model.credentials import Credentials
 from keyplane.model.errors import KeyplaneError, Reason
 
 _R = TypeVar("_R", bound=Message)
 
-_SERVICE = pb.DESCRIPTOR.services_by_name["MetadataService"]
+_SERVICES = tuple(pb.DESCRIPTOR.services_by_name.values())
 
 # Seconds a call may take; long work is an operation, whose call only starts it.
 TIMEOUT_S = 10.0
@@ -34,17 +36,15 @@ POLL_S = 0.05
 _ENDED = (pb.OPERATION_STATE_SUCCEEDED, pb.OPERATION_STATE_FAILED)
 
 
-def _method_name(request: Message) -> str:
-    """The method that takes this request: `XRequest` is taken by `X` and gives `XResponse`."""
-    return _SERVICE.methods_by_name[request.DESCRIPTOR.name.removesuffix("Request")].name
-
-
 def _path(request: Message) -> str:
-    return f"/{_SERVICE.full_name}/{_method_name(request)}"
+    """Of the method that takes this request: `XRequest` is taken by `X` and gives `XResponse`."""
+    method = request.DESCRIPTOR.name.removesuffix("Request")
+    (service,) = (each for each in _SERVICES if method in each.methods_by_name)
+    return f"/{service.full_name}/{method}"
 
 
 def _response_type(request: Message) -> Any:
-    return getattr(pb, f"{_method_name(request)}Response")
+    return getattr(pb, f"{request.DESCRIPTOR.name.removesuffix('Request')}Response")
 
 
 def has_ended(operation: pb.Operation) -> bool:
@@ -80,13 +80,21 @@ def _still_running(operation_id: str, timeout_s: float) -> KeyplaneError:
 class AdminClient:
     """Blocking client of the Metadata Store.
 
-    `call` sends any request of MetadataService and is typed by the response one asks for:
+    `call` sends any request of MetadataService or TenantService, and is typed by the response one
+    asks for:
 
         admin.call(pb.ListNodesRequest(), pb.ListNodesResponse).nodes
     """
 
-    def __init__(self, address: str, config: ClientConfig | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        config: ClientConfig | None = None,
+        credentials: Credentials | None = None,
+    ) -> None:
+        """credentials: as of `Client`."""
         self._address = address
+        self._signer = CallSigner(credentials)
         options = channel_options(config or ClientConfig())
         self._channel = grpc.insecure_channel(address, options=options)
 
@@ -106,9 +114,11 @@ class AdminClient:
 
     def call(self, request: Message, response_type: type[_R], timeout_s: float = TIMEOUT_S) -> _R:
         """Raises KeyplaneError, typed as in `keyplane.client.errors`."""
-        method: Any = self._channel.unary_unary(_path(request), serialize, response_type.FromString)
+        path = _path(request)
+        method: Any = self._channel.unary_unary(path, serialize, response_type.FromString)
+        message, metadata = self._signer.sign(path, request)
         try:
-            response: _R = method(request, timeout=timeout_s)
+            response: _R = method(message, timeout=timeout_s, metadata=metadata)
         except grpc.RpcError as failure:
             error = _failure(self._address, failure)
         else:
@@ -143,8 +153,15 @@ class AdminClient:
 class AsyncAdminClient:
     """`AdminClient` for asyncio."""
 
-    def __init__(self, address: str, config: ClientConfig | None = None) -> None:
+    def __init__(
+        self,
+        address: str,
+        config: ClientConfig | None = None,
+        credentials: Credentials | None = None,
+    ) -> None:
+        """credentials: as of `Client`."""
         self._address = address
+        self._signer = CallSigner(credentials)
         options = channel_options(config or ClientConfig())
         self._channel = grpc.aio.insecure_channel(address, options=options)
 
@@ -166,9 +183,11 @@ class AsyncAdminClient:
         self, request: Message, response_type: type[_R], timeout_s: float = TIMEOUT_S
     ) -> _R:
         """As `AdminClient.call`."""
-        method: Any = self._channel.unary_unary(_path(request), serialize, response_type.FromString)
+        path = _path(request)
+        method: Any = self._channel.unary_unary(path, serialize, response_type.FromString)
+        message, metadata = self._signer.sign(path, request)
         try:
-            response: _R = await method(request, timeout=timeout_s)
+            response: _R = await method(message, timeout=timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as failure:
             error = _failure(self._address, failure)
         else:

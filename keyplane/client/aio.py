@@ -16,7 +16,14 @@ from grpc_health.v1 import health_pb2
 
 from keyplane.client.call import Call, Method, T, Wait
 from keyplane.client.capacity import Spent
-from keyplane.client.channels import HEALTH, channel_options, is_healthy, read_error, serialize
+from keyplane.client.channels import (
+    HEALTH,
+    CallSigner,
+    channel_options,
+    is_healthy,
+    read_error,
+    serialize,
+)
 from keyplane.client.config import ClientConfig
 from keyplane.client.core import (
     CLIENT_ID_BYTES,
@@ -36,6 +43,7 @@ from keyplane.client.requests import (
     condition,
     sort_range,
 )
+from keyplane.model.credentials import Credentials
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.route.v1 import route_pb2 as route
 
@@ -48,9 +56,18 @@ class AsyncClient:
     Belongs to the event loop in which it is first used.
     """
 
-    def __init__(self, routers: Sequence[str], config: ClientConfig | None = None) -> None:
-        """routers: `host:port` of each. Nothing is connected before the first call."""
+    def __init__(
+        self,
+        routers: Sequence[str],
+        config: ClientConfig | None = None,
+        credentials: Credentials | None = None,
+    ) -> None:
+        """routers: `host:port` of each. Nothing is connected before the first call.
+        credentials: the key that calls are signed with; None: KEYPLANE_KEY_ID and KEYPLANE_SECRET,
+        if they are set.
+        """
         self._config = config or ClientConfig()
+        self._signer = CallSigner(credentials)
         client_id = secrets.token_bytes(CLIENT_ID_BYTES)
         self._core = ClientCore(routers, self._config, random.Random(), client_id, time.monotonic())
         self._options = channel_options(self._config)
@@ -276,8 +293,7 @@ class AsyncClient:
                 self._start_probe(router)
             router = step.router
             try:
-                method = self._method(router, call.method)
-                answer = method(call.request, timeout=step.timeout_s)
+                answer = self._send(router, call, step.timeout_s)
                 if step.hedge_after_s is not None:
                     router, answer = await self._hedged(call, router, answer, step.hedge_after_s)
                 response = await answer
@@ -302,7 +318,7 @@ class AsyncClient:
             step = None if answer.done() else call.hedge(time.monotonic())
             if step is None:
                 return router, answer
-            second = self._method(step.router, call.method)(call.request, timeout=step.timeout_s)
+            second = self._send(step.router, call, step.timeout_s)
             attempts[asyncio.ensure_future(second.code())] = (step.router, second)
             ended, waiting = await asyncio.wait(attempts, return_when=asyncio.FIRST_COMPLETED)
             if not waiting:
@@ -319,6 +335,12 @@ class AsyncClient:
             for _, each in attempts.values():
                 each.cancel()
             raise
+
+    def _send(self, router: str, call: Call[T], timeout_s: float) -> _Answer:
+        """One attempt."""
+        method = self._method(router, call.method)
+        message, metadata = self._signer.sign(call.method.path, call.request)
+        return method(message, timeout=timeout_s, metadata=metadata)
 
     async def _error(self, router: str, answer: _Answer) -> KeyplaneError:
         """Of an attempt that has failed."""

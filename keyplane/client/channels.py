@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from google.protobuf.message import Message
@@ -9,8 +10,11 @@ from grpc_health.v1 import health_pb2
 
 from keyplane.client.call import Method
 from keyplane.client.config import ClientConfig
+from keyplane.client.errors import typed
+from keyplane.model.credentials import Credentials
 from keyplane.model.errors import KeyplaneError
 from keyplane.model.grpc_failures import DETAILS_KEY, own_failure
+from keyplane.model.signature import HEADER, Signer
 
 HEALTH = Method("/grpc.health.v1.Health/Check", health_pb2.HealthCheckResponse)
 
@@ -49,5 +53,29 @@ def read_error(address: str, failure: Any) -> KeyplaneError:
     return KeyplaneError.from_status(failure.code().value[0], message)
 
 
-def serialize(message: Message) -> bytes:
-    return message.SerializeToString()
+def serialize(message: Message | bytes) -> bytes:
+    """A message that is to be signed is serialized already."""
+    return message if isinstance(message, bytes) else message.SerializeToString()
+
+
+class CallSigner:
+    """Signs the calls of one client, each attempt anew, if it has credentials."""
+
+    def __init__(self, credentials: Credentials | None) -> None:
+        """credentials: None: those of the environment, if it has any. Raises InvalidRequest."""
+        try:
+            credentials = credentials or Credentials.from_env()
+        except KeyplaneError as error:
+            raise typed(error) from None
+        self._signer: Signer | None = None
+        if credentials is not None:
+            self._signer = Signer(credentials.key_id, credentials.secret_bytes, time.time)
+
+    def sign(
+        self, path: str, request: Message
+    ) -> tuple[Message | bytes, tuple[tuple[str, str], ...] | None]:
+        """What to send, and the metadata to send with it."""
+        if self._signer is None:
+            return request, None
+        payload = request.SerializeToString()
+        return payload, ((HEADER, self._signer.value(path, payload)),)

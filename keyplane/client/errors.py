@@ -47,6 +47,12 @@ class WrongState(KeyplaneError):
     __slots__ = ()
 
 
+class AccessDenied(KeyplaneError):
+    """The call is not signed by anybody who may make it. Nothing was done."""
+
+    __slots__ = ()
+
+
 class Unavailable(KeyplaneError):
     """Nothing was done, and the same request may succeed later."""
 
@@ -115,6 +121,8 @@ _BY_CODE: Mapping[Code, type[KeyplaneError]] = {
     Code.NOT_FOUND: NotFound,
     Code.ALREADY_EXISTS: AlreadyExists,
     Code.FAILED_PRECONDITION: WrongState,
+    Code.UNAUTHENTICATED: AccessDenied,
+    Code.PERMISSION_DENIED: AccessDenied,
 }
 
 

@@ -18,7 +18,14 @@ from grpc_health.v1 import health_pb2
 
 from keyplane.client.call import Call, Method, T, Wait
 from keyplane.client.capacity import Spent
-from keyplane.client.channels import HEALTH, channel_options, is_healthy, read_error, serialize
+from keyplane.client.channels import (
+    HEALTH,
+    CallSigner,
+    channel_options,
+    is_healthy,
+    read_error,
+    serialize,
+)
 from keyplane.client.config import ClientConfig
 from keyplane.client.core import (
     CLIENT_ID_BYTES,
@@ -38,6 +45,7 @@ from keyplane.client.requests import (
     condition,
     sort_range,
 )
+from keyplane.model.credentials import Credentials
 from keyplane.model.errors import Reason
 from keyplane.route.v1 import route_pb2 as route
 
@@ -56,9 +64,18 @@ class Client:
     `spent` is told how many capacity units the call consumed.
     """
 
-    def __init__(self, routers: Sequence[str], config: ClientConfig | None = None) -> None:
-        """routers: `host:port` of each. Nothing is connected before the first call."""
+    def __init__(
+        self,
+        routers: Sequence[str],
+        config: ClientConfig | None = None,
+        credentials: Credentials | None = None,
+    ) -> None:
+        """routers: `host:port` of each. Nothing is connected before the first call.
+        credentials: the key that calls are signed with; None: KEYPLANE_KEY_ID and KEYPLANE_SECRET,
+        if they are set.
+        """
         self._config = config or ClientConfig()
+        self._signer = CallSigner(credentials)
         client_id = secrets.token_bytes(CLIENT_ID_BYTES)
         self._core = ClientCore(routers, self._config, random.Random(), client_id, time.monotonic())
         self._lock = threading.Lock()
@@ -304,10 +321,11 @@ class Client:
             router = step.router
             try:
                 method = self._method(router, call.method)
+                message, metadata = self._signer.sign(call.method.path, call.request)
                 if step.hedge_after_s is None:
-                    response = method(call.request, timeout=step.timeout_s)
+                    response = method(message, timeout=step.timeout_s, metadata=metadata)
                 else:
-                    answer = method.future(call.request, timeout=step.timeout_s)
+                    answer = method.future(message, timeout=step.timeout_s, metadata=metadata)
                     router, answer = self._hedged(call, router, answer, step.hedge_after_s)
                     response = answer.result()
             except grpc.RpcError as failure:
@@ -338,7 +356,9 @@ class Client:
             if step is None:
                 return router, answer
             method = self._method(step.router, call.method)
-            second = attempts[step.router] = method.future(call.request, timeout=step.timeout_s)
+            message, metadata = self._signer.sign(call.method.path, call.request)
+            second = method.future(message, timeout=step.timeout_s, metadata=metadata)
+            attempts[step.router] = second
             second.add_done_callback(lambda _: over.put(step.router))
             ended = over.get()
             other = step.router if ended == router else router

@@ -24,7 +24,10 @@ from keyplane.cluster.health import is_serving
 from keyplane.cluster.launch import Say
 from keyplane.cluster.lock import exclusive
 from keyplane.cluster.state import Kind, Member, Paths, State, load, save
+from keyplane.model.credentials import Credentials
 from keyplane.model.errors import KeyplaneError, Reason
+from wire.auth import Auth
+from wire.secret_file import make_secret_file, read_vault
 from wire.transports import TransportKind
 
 DEFAULT_NAME = "local"
@@ -122,6 +125,14 @@ class Cluster:
                         "`keyplane down` first, which keeps its data",
                     )
                 state.enable_faults = True
+            if config.auth is not None and config.auth is not state.auth:
+                if alive:
+                    raise KeyplaneError(
+                        Reason.INVALID_ARGUMENT,
+                        f"cluster {self.name!r} runs with --auth {state.auth}; run `keyplane down`"
+                        " first, which keeps its data",
+                    )
+                state.auth = config.auth
             dead = [member for member in state.members.values() if member.name not in alive]
             if dead:
                 self._start_all(state, dead, fresh=not alive)
@@ -178,6 +189,16 @@ class Cluster:
 
     def addresses(self, kind: Kind) -> list[str]:
         return self.state().addresses(kind)
+
+    def operator(self) -> Credentials:
+        """The operator's own key. Raises KeyplaneError(INVALID_ARGUMENT) without the secret."""
+        vault = read_vault(self.paths.secret)
+        assert vault is not None, "a path was given"
+        return vault.operator
+
+    def credentials(self) -> Credentials | None:
+        """What to call its servers with: the operator's key where calls are signed."""
+        return self.operator() if self.state().auth is Auth.REQUIRED else None
 
     def status(self) -> list[MemberStatus]:
         state = self.state()
@@ -323,6 +344,7 @@ class Cluster:
     ) -> None:
         """Starts them all at once: they find each other. Stops them all again if one fails."""
         save(self.paths, state)
+        make_secret_file(self.paths.secret)
         started: list[tuple[Member, psutil.Process]] = []
         try:
             for member in members:
@@ -341,7 +363,8 @@ class Cluster:
         nodes = [member.name for member in members if member.kind is Kind.STORAGE]
         metadata = state.of_kind(Kind.METADATA)[0]
         if nodes and metadata.name in self._processes(state):
-            launch.wait_registered(metadata.address, nodes, self._timeouts.start_s)
+            credentials = self.operator() if state.auth is Auth.REQUIRED else None
+            launch.wait_registered(metadata.address, nodes, self._timeouts.start_s, credentials)
 
     def _member_status(
         self, member: Member, condition: str, running: psutil.Process | None
@@ -379,6 +402,7 @@ def _transport_of_environment() -> TransportKind:
 def _new_state(name: str, config: ClusterConfig) -> State:
     transport = config.transport or _transport_of_environment()
     state = State(name, config.ephemeral, config.database_url, config.enable_faults, transport)
+    state.auth = config.auth or Auth.OFF
     members = [Member("metadata", Kind.METADATA, ""), Member("granter", Kind.GRANTER, "")]
     for kind, count in (
         (Kind.MEMDS, config.memds),

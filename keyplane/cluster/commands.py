@@ -32,6 +32,8 @@ _NOT_INHERITED = (
     "KEYPLANE_ENABLE_FAULTS",
     # As is what carries its calls.
     "KEYPLANE_TRANSPORT",
+    # And whether calls are signed, and with what secret. Users' keys are no server's business.
+    *("KEYPLANE_AUTH", "KEYPLANE_CLUSTER_SECRET_FILE", "KEYPLANE_KEY_ID", "KEYPLANE_SECRET"),
 )
 
 
@@ -49,11 +51,12 @@ def command(member: Member, state: State, paths: Paths) -> list[str]:
     if member.kind is Kind.GRANTER:
         return common
     common += ["--cluster", state.name, "--memds", ",".join(state.addresses(Kind.MEMDS))]
+    common += ["--cluster-secret-file", str(paths.secret)]
     data = paths.data(member.name)
     match member.kind:
         case Kind.METADATA:
             url = state.database_url or f"sqlite:///{data / 'metadata.db'}"
-            return [*common, "--database-url", url]
+            return [*common, "--auth", state.auth, "--database-url", url]
         case Kind.STORAGE:
             metadata = state.addresses(Kind.METADATA)[0]
             identity = ["--node-id", member.name, "--zone", _zone(member)]
@@ -63,6 +66,7 @@ def command(member: Member, state: State, paths: Paths) -> list[str]:
             # No address of the Metadata Store: a router is never told.
             seeds = ",".join(state.addresses(Kind.STORAGE))
             identity = ["--router-id", member.name, "--transport", state.transport]
+            identity += ["--auth", state.auth]
             # Clusters that were made before there were granters have none.
             for granter in state.addresses(Kind.GRANTER):
                 identity += ["--granter", granter]

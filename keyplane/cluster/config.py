@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from wire.auth import Auth
 from wire.transports import TransportKind
 
 # More than these help nobody on one machine; a slip of the finger should not start 1,000 processes.
@@ -23,6 +24,8 @@ class ClusterConfig:
     enable_faults: its processes can be told to misbehave, from this machine.
     transport: what carries the calls of routers and storage nodes. None: what KEYPLANE_TRANSPORT
         says, or else Keyplane's own engine.
+    auth: whether routers and the Metadata Store take signed calls only. None: of a cluster that
+        exists, what it has, and else they take all.
     """
 
     memds: int = 2
@@ -32,6 +35,7 @@ class ClusterConfig:
     ephemeral: bool = False
     enable_faults: bool = False
     transport: TransportKind | None = None
+    auth: Auth | None = None
 
 
 @dataclass(frozen=True, slots=True)

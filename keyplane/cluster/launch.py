@@ -6,20 +6,25 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import grpc
 import psutil
 
 from keyplane.catalog.v1 import catalog_pb2 as pb
+from keyplane.client.channels import CallSigner, serialize
 from keyplane.cluster import process
 from keyplane.cluster.commands import PACKAGES, command, environment
 from keyplane.cluster.health import CHANNEL_OPTIONS, is_serving
 from keyplane.cluster.state import Member, Paths, State, save
-from keyplane.metadata.v1 import metadata_pb2, metadata_pb2_grpc
+from keyplane.metadata.v1 import metadata_pb2
+from keyplane.model.credentials import Credentials
 from keyplane.model.errors import KeyplaneError, Reason
 
 # Exit code of a server whose port is taken.
 _EXIT_PORT_TAKEN = 3
+
+_LIST_NODES = "/keyplane.metadata.v1.MetadataService/ListNodes"
 
 _POLL_S = 0.05
 _LOG_LINES_SHOWN = 6
@@ -70,18 +75,25 @@ def wait_serving(
                 time.sleep(_POLL_S)
 
 
-def wait_registered(address: str, node_ids: Sequence[str], timeout_s: float) -> None:
+def wait_registered(
+    address: str, node_ids: Sequence[str], timeout_s: float, credentials: Credentials | None
+) -> None:
     """Returns when the Metadata Store at `address` counts all these storage nodes as up.
 
-    Raises KeyplaneError(START_FAILED) when it does not within `timeout_s`.
+    credentials: the operator's, where calls are signed. Raises KeyplaneError(START_FAILED) when it
+    does not within `timeout_s`.
     """
     give_up = time.monotonic() + timeout_s
     missing = set(node_ids)
+    signer = CallSigner(credentials)
     with grpc.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
-        stub = metadata_pb2_grpc.MetadataServiceStub(channel)
+        ask: Any = channel.unary_unary(
+            _LIST_NODES, serialize, metadata_pb2.ListNodesResponse.FromString
+        )
         while time.monotonic() < give_up:
+            message, metadata = signer.sign(_LIST_NODES, metadata_pb2.ListNodesRequest())
             try:
-                answer = stub.ListNodes(metadata_pb2.ListNodesRequest(), timeout=2.0)
+                answer = ask(message, timeout=2.0, metadata=metadata)
             except grpc.RpcError:
                 time.sleep(_POLL_S)
                 continue

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from keyplane.model.errors import KeyplaneError, Reason
+from wire.auth import Auth
 from wire.transports import TransportKind
 
 _FORMAT = 1
@@ -42,6 +43,11 @@ class Paths:
     def lock(self) -> Path:
         """Outlives the cluster's directory, which `down` may delete while it holds the lock."""
         return self.root.with_name(f".{self.root.name}.lock")
+
+    @property
+    def secret(self) -> Path:
+        """The cluster's secret, for its owner alone."""
+        return self.root / "cluster.secret"
 
     def data(self, member: str) -> Path:
         return self.root / "data" / member
@@ -82,6 +88,7 @@ class State:
     database_url: str = ""
     enable_faults: bool = False
     transport: TransportKind = TransportKind.HTTP2
+    auth: Auth = Auth.OFF
     created_at: float = field(default_factory=time.time)
     members: dict[str, Member] = field(default_factory=dict)
 
@@ -109,6 +116,7 @@ def load(paths: Paths) -> State | None:
             database_url=raw["database_url"],
             enable_faults=raw.get("enable_faults", False),
             transport=TransportKind(raw.get("transport", TransportKind.HTTP2)),
+            auth=Auth(raw.get("auth", Auth.OFF)),
             created_at=raw["created_at"],
             members={member.name: member for member in members},
         )
@@ -132,6 +140,7 @@ def save(paths: Paths, state: State) -> None:
         "database_url": state.database_url,
         "enable_faults": state.enable_faults,
         "transport": state.transport,
+        "auth": state.auth,
         "created_at": state.created_at,
         "members": [asdict(member) for member in state.members.values()],
     }

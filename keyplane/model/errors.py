@@ -69,6 +69,8 @@ _INTERNAL = (500, "InternalServerError")
 _UNAVAILABLE = (503, "ServiceUnavailable")
 _NOT_FOUND = (400, "ResourceNotFoundException")
 _IN_USE = (400, "ResourceInUseException")
+_BAD_SIGNATURE = (400, "InvalidSignatureException")
+_DENIED = (400, "AccessDeniedException")
 
 
 class Reason(enum.Enum):
@@ -84,8 +86,19 @@ class Reason(enum.Enum):
     SPLIT_KEY_OUTSIDE_RANGE = _Row(Code.INVALID_ARGUMENT, True, False, *_VALIDATION)
     NOT_NEIGHBOURS = _Row(Code.INVALID_ARGUMENT, True, False, *_VALIDATION)
     UNKNOWN_METHOD = _Row(Code.UNIMPLEMENTED, True, False, 400, "UnknownOperationException")
-    FAULTS_DISABLED = _Row(Code.PERMISSION_DENIED, True, False, 400, "AccessDeniedException")
-    CALLER_NOT_LOCAL = _Row(Code.PERMISSION_DENIED, True, False, 400, "AccessDeniedException")
+    FAULTS_DISABLED = _Row(Code.PERMISSION_DENIED, True, False, *_DENIED)
+    CALLER_NOT_LOCAL = _Row(Code.PERMISSION_DENIED, True, False, *_DENIED)
+
+    # Who calls, and what they may do.
+    MISSING_CREDENTIALS = _Row(
+        Code.UNAUTHENTICATED, True, False, 400, "MissingAuthenticationTokenException"
+    )
+    UNKNOWN_KEY = _Row(Code.UNAUTHENTICATED, True, False, 400, "UnrecognizedClientException")
+    BAD_SIGNATURE = _Row(Code.UNAUTHENTICATED, True, False, *_BAD_SIGNATURE)
+    SIGNATURE_EXPIRED = _Row(Code.UNAUTHENTICATED, True, False, *_BAD_SIGNATURE)
+    REPLAYED = _Row(Code.UNAUTHENTICATED, True, True, *_BAD_SIGNATURE)
+    TENANT_SUSPENDED = _Row(Code.PERMISSION_DENIED, True, False, *_DENIED)
+    ROLE_NOT_ALLOWED = _Row(Code.PERMISSION_DENIED, True, False, *_DENIED)
 
     # What it names is not there, or not in a state that allows it.
     TABLE_NOT_FOUND = _Row(Code.NOT_FOUND, True, False, *_NOT_FOUND)
@@ -93,6 +106,12 @@ class Reason(enum.Enum):
     NODE_NOT_FOUND = _Row(Code.NOT_FOUND, True, False, *_NOT_FOUND)
     FAULT_NOT_FOUND = _Row(Code.NOT_FOUND, True, False, *_NOT_FOUND)
     OPERATION_NOT_FOUND = _Row(Code.NOT_FOUND, True, False, *_NOT_FOUND)
+    TENANT_NOT_FOUND = _Row(Code.NOT_FOUND, True, False, *_NOT_FOUND)
+    USER_NOT_FOUND = _Row(Code.NOT_FOUND, True, False, *_NOT_FOUND)
+    TENANT_EXISTS = _Row(Code.ALREADY_EXISTS, True, False, *_IN_USE)
+    USER_EXISTS = _Row(Code.ALREADY_EXISTS, True, False, *_IN_USE)
+    TENANT_NOT_EMPTY = _Row(Code.FAILED_PRECONDITION, True, False, *_IN_USE)
+    NO_CLUSTER_SECRET = _Row(Code.FAILED_PRECONDITION, True, False, *_IN_USE)
     TABLE_EXISTS = _Row(Code.ALREADY_EXISTS, True, False, *_IN_USE)
     OPERATION_EXISTS = _Row(Code.ALREADY_EXISTS, True, False, *_IN_USE)
     TABLE_BUSY = _Row(Code.FAILED_PRECONDITION, True, True, *_IN_USE)

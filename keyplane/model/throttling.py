@@ -16,8 +16,9 @@ from keyplane.model.errors import KeyplaneError, Reason
 REASON: Final = "reason"
 RESOURCE: Final = "resource"
 
-# An ARN names a region and an account; a cluster has one of each.
-_ARN: Final = "arn:aws:dynamodb:local:000000000000:table/"
+# An ARN names a region, of which a cluster has one, and an account; this is that of the tenant
+# `local`.
+LOCAL_ACCOUNT: Final = "000000000000"
 
 
 class Limit(enum.StrEnum):
@@ -35,9 +36,9 @@ def throttling_reason(limit: Limit, writes: bool, index: bool = False) -> str:
     return f"{what}{'Write' if writes else 'Read'}{limit.value}Exceeded"
 
 
-def table_arn(table: str) -> str:
-    """The name of a table among all resources."""
-    return _ARN + table
+def table_arn(table: str, account: str = LOCAL_ACCOUNT) -> str:
+    """The name of a table among all resources. account: of the tenant."""
+    return f"arn:aws:dynamodb:local:{account}:table/{table}"
 
 
 # Seconds. Waits are told in steps, rounded up, so that many refusals are the same: fine ones, and
@@ -57,13 +58,21 @@ class Refusals:
     (`KeyplaneError.sent_as`): so a refusal costs next to nothing.
     """
 
-    __slots__ = ("_by_wait", "_limit", "_message", "_table", "_writes")
+    __slots__ = ("_account", "_by_wait", "_limit", "_message", "_table", "_writes")
 
-    def __init__(self, limit: Limit, writes: bool, table: str, message: str) -> None:
+    def __init__(
+        self,
+        limit: Limit,
+        writes: bool,
+        table: str,
+        message: str,
+        account: str = LOCAL_ACCOUNT,
+    ) -> None:
         self._limit = limit
         self._writes = writes
         self._table = table
         self._message = message
+        self._account = account
         # By the wait in fine steps.
         self._by_wait: dict[int, KeyplaneError] = {}
 
@@ -78,18 +87,25 @@ class Refusals:
             if len(self._by_wait) >= _KEPT_MAX:
                 self._by_wait.clear()
             after_s = steps * _STEP_S
-            found = throttled(self._limit, self._writes, self._table, self._message, after_s)
+            found = throttled(
+                self._limit, self._writes, self._table, self._message, after_s, self._account
+            )
             self._by_wait[steps] = found
         return found
 
 
 def throttled(
-    limit: Limit, writes: bool, table: str, message: str, retry_after_s: float
+    limit: Limit,
+    writes: bool,
+    table: str,
+    message: str,
+    retry_after_s: float,
+    account: str = LOCAL_ACCOUNT,
 ) -> KeyplaneError:
     """A refusal before anything was done."""
     return KeyplaneError(
         Reason.THROTTLED,
         message,
-        metadata={REASON: throttling_reason(limit, writes), RESOURCE: table_arn(table)},
+        metadata={REASON: throttling_reason(limit, writes), RESOURCE: table_arn(table, account)},
         retry_after_s=retry_after_s,
     )

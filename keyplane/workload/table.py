@@ -9,6 +9,7 @@ from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.client.admin import AdminClient
 from keyplane.client.sync import Client
 from keyplane.metadata.v1 import metadata_pb2 as metadata
+from keyplane.model.credentials import Credentials
 from keyplane.model.errors import KeyplaneError, Reason
 
 _KEY = "id"
@@ -28,17 +29,21 @@ _WRONG_KEY = (Reason.MISSING_KEY, Reason.WRONG_KEY_TYPE, Reason.INVALID_ARGUMENT
 _NOBODY_THERE = (Reason.NODE_UNREACHABLE, Reason.CONNECTION_LOST, Reason.DEADLINE_EXCEEDED)
 
 
-def find_table(routers: Sequence[str], name: str) -> catalog.Table:
+def find_table(
+    routers: Sequence[str], name: str, credentials: Credentials | None = None
+) -> catalog.Table:
     """A table's record; without a name, of the only table there is, which may be a new one.
+
+    credentials: as of `Client`, here and below.
 
     Raises KeyplaneError(TABLE_NOT_FOUND), INVALID_ARGUMENT if there are several to choose from,
     and what asking can fail with.
     """
-    known = known_tables(routers, name)
+    known = known_tables(routers, name, credentials)
     give_up = time.monotonic() + _HEARD_WITHIN_S
     while not (known or name) and time.monotonic() < give_up:
         time.sleep(_POLL_S)
-        known = known_tables(routers)
+        known = known_tables(routers, "", credentials)
     if name in known or (len(known) == 1 and not name):
         return known[name or next(iter(known))]
     if known and not name:
@@ -53,7 +58,9 @@ def find_table(routers: Sequence[str], name: str) -> catalog.Table:
     )
 
 
-def known_tables(routers: Sequence[str], wanted: str = "") -> dict[str, catalog.Table]:
+def known_tables(
+    routers: Sequence[str], wanted: str = "", credentials: Credentials | None = None
+) -> dict[str, catalog.Table]:
     """The tables that the first router which answers knows, by name.
 
     wanted: a table that it looks for first, since routers learn tables as they are asked for.
@@ -61,7 +68,7 @@ def known_tables(routers: Sequence[str], wanted: str = "") -> dict[str, catalog.
     failure = KeyplaneError(Reason.INVALID_ARGUMENT, "there is no router to ask")
     for router in routers:
         # One router, not a client of all: what one has just learned another may not know.
-        with Client([router]) as client:
+        with Client([router], credentials=credentials) as client:
             try:
                 if wanted:
                     _look_for(client, wanted)
@@ -74,7 +81,11 @@ def known_tables(routers: Sequence[str], wanted: str = "") -> dict[str, catalog.
 
 
 def ensure_table(
-    routers: Sequence[str], metadata_address: Callable[[], str], name: str, partitions: int
+    routers: Sequence[str],
+    metadata_address: Callable[[], str],
+    name: str,
+    partitions: int,
+    credentials: Credentials | None = None,
 ) -> str:
     """Makes the table if there is none, and returns the name of its partition key.
 
@@ -82,10 +93,10 @@ def ensure_table(
     starts without it. Raises KeyplaneError: INVALID_ARGUMENT for a table with another kind of key,
     and what creating one can fail with.
     """
-    table = known_tables(routers, name).get(name)
+    table = known_tables(routers, name, credentials).get(name)
     if table is not None:
         return key_attribute(table)
-    with AdminClient(metadata_address()) as admin:
+    with AdminClient(metadata_address(), credentials=credentials) as admin:
         request = metadata.CreateTableRequest(
             table=name,
             partition_key=catalog.KeyAttribute(name=_KEY, type=catalog.SCALAR_TYPE_STRING),
@@ -98,8 +109,8 @@ def ensure_table(
             if error.reason is not Reason.TABLE_EXISTS:
                 raise
     for router in routers:
-        _wait_known(router, name)
-    return key_attribute(known_tables(routers, name)[name])
+        _wait_known(router, name, credentials)
+    return key_attribute(known_tables(routers, name, credentials)[name])
 
 
 def key_attribute(table: catalog.Table) -> str:
@@ -116,10 +127,10 @@ def key_attribute(table: catalog.Table) -> str:
     return table.partition_key.name
 
 
-def _wait_known(router: str, name: str) -> None:
+def _wait_known(router: str, name: str, credentials: Credentials | None) -> None:
     """Returns when a router knows the table, or cannot be asked. Raises TABLE_NOT_FOUND."""
     give_up = time.monotonic() + _KNOWN_WITHIN_S
-    with Client([router]) as client:
+    with Client([router], credentials=credentials) as client:
         while not _look_for(client, name):
             if time.monotonic() > give_up:
                 raise KeyplaneError(

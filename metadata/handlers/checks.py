@@ -12,7 +12,6 @@ from keyplane.model.limits import (
     TABLE_UNITS_MAX,
     WARM_READ_UNITS,
     WARM_WRITE_UNITS,
-    validate_table_name,
 )
 from metadata.config import (
     HEARTBEAT_LOADS_MAX,
@@ -44,7 +43,6 @@ _CAPACITY_MODES = (
 
 
 def check_new_table(request: pb.CreateTableRequest) -> None:
-    validate_table_name(request.table)
     if not request.HasField("partition_key"):
         raise invalid("a table needs a partition key: an attribute name and a type")
     check_key_attribute("partition key", request.partition_key)

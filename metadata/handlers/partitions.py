@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import islice
 
 from keyplane.metadata.v1 import metadata_pb2 as pb
-from keyplane.model.limits import validate_table_name
 from keyplane.model.partition import KEYSPACE_END
+from keyplane.model.tenants import Role
 from metadata.handlers.checks import check_node_id, check_request_id, invalid, page_size
 from metadata.handlers.dispatch import Answer, Handling, Parts
 from metadata.handlers.page_tokens import make_token, read_token
@@ -18,7 +18,6 @@ _HASH_BYTES = 8
 def _list(parts: Parts, request: pb.ListPartitionsRequest, answer: Answer) -> None:
     """In key-hash order. The token is the first hash of the next page, so a map that changes
     between two pages is still seen without a gap."""
-    validate_table_name(request.table)
     size = page_size(request.page_size)
     table = parts.world.catalog.table(request.table)
     map_ = parts.world.catalog.maps.get(table.table_id)
@@ -41,7 +40,6 @@ def _list(parts: Parts, request: pb.ListPartitionsRequest, answer: Answer) -> No
 
 
 def _split(parts: Parts, request: pb.SplitPartitionRequest, answer: Answer) -> None:
-    validate_table_name(request.table)
     check_request_id(request.request_id)
     parts.begin(
         lambda catalog: split.begin(parts.world, catalog, request),
@@ -51,7 +49,6 @@ def _split(parts: Parts, request: pb.SplitPartitionRequest, answer: Answer) -> N
 
 
 def _merge(parts: Parts, request: pb.MergePartitionsRequest, answer: Answer) -> None:
-    validate_table_name(request.table)
     check_request_id(request.request_id)
     parts.begin(
         lambda catalog: merge.begin(parts.world, catalog, request),
@@ -61,7 +58,6 @@ def _merge(parts: Parts, request: pb.MergePartitionsRequest, answer: Answer) -> 
 
 
 def _move(parts: Parts, request: pb.MovePartitionRequest, answer: Answer) -> None:
-    validate_table_name(request.table)
     check_request_id(request.request_id)
     check_node_id(request.target_node_id)
     parts.begin(
@@ -72,7 +68,7 @@ def _move(parts: Parts, request: pb.MovePartitionRequest, answer: Answer) -> Non
 
 
 METHODS = {
-    "ListPartitions": Handling(pb.ListPartitionsRequest, _list),
+    "ListPartitions": Handling(pb.ListPartitionsRequest, _list, Role.READ),
     "SplitPartition": Handling(pb.SplitPartitionRequest, _split),
     "MergePartitions": Handling(pb.MergePartitionsRequest, _merge),
     "MovePartition": Handling(pb.MovePartitionRequest, _move),

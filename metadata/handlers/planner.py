@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from keyplane.metadata.v1 import metadata_pb2 as pb
 from keyplane.model.errors import KeyplaneError
-from keyplane.model.limits import validate_table_name
 from metadata.catalog import Catalog
 from metadata.change import Change
 from metadata.config import PAGE_SIZE_MAX
@@ -28,8 +27,6 @@ def _heat(parts: Parts, request: pb.GetHeatRequest, answer: Answer) -> None:
     ):
         if value > most:
             raise invalid(f"{name} {value} is more than {most:,}")
-    if request.table:
-        validate_table_name(request.table)
     world = parts.world
     answer(heat_of(request, world.catalog, world.registry, world.config.planner))
 
@@ -54,7 +51,7 @@ def _set(parts: Parts, request: pb.SetPlannerRequest, answer: Answer) -> None:
 
 
 METHODS = {
-    "GetHeat": Handling(pb.GetHeatRequest, _heat),
+    "GetHeat": Handling(pb.GetHeatRequest, _heat, all_tables=True),
     "GetPlan": Handling(pb.GetPlanRequest, _get),
     "SetPlanner": Handling(pb.SetPlannerRequest, _set),
 }

@@ -12,6 +12,7 @@ from dataclasses import replace
 from keyplane.catalog.v1 import catalog_pb2 as catalog_pb
 from keyplane.metadata.v1 import metadata_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.tenants import tenant_of
 from keyplane.storage.v1 import storage_pb2 as storage
 from metadata.catalog import Catalog
 from metadata.change import Change, EvenPartitions, MapChange
@@ -88,6 +89,14 @@ def _require_room(world: World, catalog: Catalog, name: str, held: TableRecord |
             Reason.TABLE_BUSY,
             f"the former table {name!r} is still being deleted; try again soon",
             retry_after_s=1.0,
+        )
+    tenant = catalog.tenant(tenant_of(name))
+    allowed = tenant.limits.get("tables")
+    if allowed is not None and catalog.tables_of(tenant.tenant_id) >= allowed:
+        raise KeyplaneError(
+            Reason.LIMIT_EXCEEDED,
+            f"tenant {tenant.tenant_id!r} has {allowed} tables, as many as it may; delete some, or"
+            " have the operator allow more: keyplane tenant limits",
         )
     live = sum(not table.deleted for table in catalog.by_name.values())
     if live >= world.config.tables_max:

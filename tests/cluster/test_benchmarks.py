@@ -65,11 +65,14 @@ def test_admission_is_compared_with_its_arithmetic(tmp_path: Path) -> None:
         *("--burst-s", "3", "--seconds", "1", "--outage-s", "1", "--heat-s", "1"),
         *("--plots", str(tmp_path)),
         *("--only", "independence", "--only", "overload"),
-        *("--only", "heat", "--only", "burst"),
+        *("--only", "heat", "--only", "burst", "--only", "tenants"),
     )
     found = {each["name"]: each for each in result["scenarios"]}
-    assert len(found) == 16
+    assert len(found) == 18
     assert found["one hot item: partitions"]["measured"] == 1
+    assert found["noisy tenant: other's success"]["measured"] == 1.0
+    assert result["noisy_tenant_p99_ratio"] > 0
+    assert result["noisy_tenant_times"] > 1
     assert found["granter dead: let in"]["measured"] == 1.0
     assert found["burst: lasts"]["error"] < 0.5
     assert all(each["measured"] > 0 for each in found.values())

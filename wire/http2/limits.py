@@ -102,6 +102,10 @@ BLOCKED_BYTES_MAX: Final = 512 * 1024 * 1024
 # A peer that reads nothing, or gives no window, or leaves a message half sent, for so long.
 STALLED_TICKS_MAX: Final = 60
 
+# Errors that were told more than once in a row, whose encoding is kept: some for each tenant that
+# is over its limits. Past it all are encoded anew.
+KEPT_ERRORS_MAX: Final = 1_024
+
 # --- Frames that cost work and carry nothing -----------------------------------------------------
 
 # A peer may send so many at once, so many more a second, and so many more for each stream that it

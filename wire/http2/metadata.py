@@ -13,6 +13,7 @@ from typing import Final
 
 from keyplane.model.errors import Code, KeyplaneError, Reason
 from keyplane.model.grpc_failures import DETAILS_KEY
+from keyplane.model.signature import HEADER, VALUE_CHARS
 from wire.http2.blocks import (
     BlockReader,
     Field,
@@ -348,6 +349,18 @@ _PRINTABLE: Final = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code)
 RESPONSE_BLOCK: Final = b"\x88" + literal(b"content-type", _CONTENT_TYPE)
 TRAILERS_OK: Final = literal(b"grpc-status", b"0")
 COMPRESSIONS: Final = literal(b"grpc-accept-encoding", b"identity")
+
+
+# How a signature begins where it is the last field of a block, as this engine's clients send it.
+# Its value has one length, so all before it is a block of its own that comes again and again.
+SIGNATURE_START: Final = literal(HEADER.encode(), b"")[:-1] + bytes([VALUE_CHARS])
+SIGNATURE_BYTES: Final = len(SIGNATURE_START) + VALUE_CHARS
+
+
+def signed_head(head: RequestHead, block: bytes, signature: bytes) -> RequestHead:
+    """The head of a whole block, from that of all before the signature."""
+    metadata = {**head.metadata, HEADER: signature.decode("latin-1")}
+    return RequestHead(head.method, head.timeout_s, metadata, None, block)
 
 
 def request_block(method: str, authority: str, scheme: str) -> bytes:

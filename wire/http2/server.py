@@ -17,8 +17,8 @@ from wire.http2.bridge import Bridge
 from wire.http2.connection import Ticker
 from wire.http2.expiry import Expiry
 from wire.http2.frames import ErrorCode
-from wire.http2.limits import HELD_BYTES_MAX, LISTEN_BACKLOG, TICK_S
-from wire.http2.metadata import RequestHeads
+from wire.http2.limits import HELD_BYTES_MAX, KEPT_ERRORS_MAX, LISTEN_BACKLOG, TICK_S
+from wire.http2.metadata import RequestHeads, error_trailers
 from wire.http2.server_connection import Method, ServerConnection
 from wire.introspection import Introspection
 from wire.loop import LoopClock
@@ -56,6 +56,9 @@ class Http2Server:
         self.faults = metrics.counter(
             "http2_connection_faults", "Connections closed for what the peer did.", "code"
         )
+        # Errors that are told again and again, as trailers, and the one told last.
+        self._kept_trailers: dict[KeyplaneError, bytes] = {}
+        self._told: KeyplaneError | None = None
         self.connections: set[ServerConnection] = set()
         self.expiry = Expiry(self.loop, self._end_due)
         self.in_flight = 0
@@ -71,6 +74,18 @@ class Http2Server:
         metrics.gauge(
             "http2_connections", "Open connections to this server.", lambda: len(self.connections)
         )
+
+    def trailers_of(self, error: KeyplaneError) -> bytes:
+        """A refusal that is made once and told to many is encoded once, too."""
+        kept = self._kept_trailers.get(error)
+        if kept is None:
+            kept = error_trailers(error)
+            if error is self._told:
+                if len(self._kept_trailers) >= KEPT_ERRORS_MAX:
+                    self._kept_trailers.clear()
+                self._kept_trailers[error] = kept
+            self._told = error
+        return kept
 
     def register(self, method: str, handler: Handler) -> None:
         self.methods[method] = Method(method, handler, self.requests.series(method))

@@ -21,9 +21,12 @@ from wire.http2.limits import BLOCKED_BYTES_HIGH, CONNECTIONS_MAX, STREAMS_MAX
 from wire.http2.metadata import (
     COMPRESSIONS,
     RESPONSE_BLOCK,
+    SIGNATURE_BYTES,
+    SIGNATURE_START,
     TRAILERS_OK,
     RequestHead,
     error_trailers,
+    signed_head,
     trailers,
 )
 from wire.http2.tls import speaks_http2
@@ -111,7 +114,7 @@ class ServerCall:
         connection = self._end()
         if connection is not None:
             connection.server.errors.inc(error.reason.name)
-            connection.end_stream(self.id, error_trailers(error))
+            connection.end_stream(self.id, connection.server.trailers_of(error))
 
     def drop(self) -> None:
         """The caller is gone: there is nobody to answer."""
@@ -175,11 +178,23 @@ class ServerConnection(Connection):
     def on_headers(
         self, buf: bytes, start: i64, end: i64, size: i64, flags: i64, stream: i64
     ) -> i64:
-        block = buf[start:end]
+        signature = b""
+        stop: i64 = end - SIGNATURE_BYTES
+        if (
+            stop > start
+            and not buf[stop]
+            and buf[stop + 1] == SIGNATURE_START[1]
+            and buf[stop : stop + len(SIGNATURE_START)] == SIGNATURE_START
+        ):
+            signature = buf[stop + len(SIGNATURE_START) : end]
+        else:
+            stop = end
+        block = buf[start:stop]
         head = self._head_read
         if head is None or block != self._block_read:
             head = self._read_head(block)
         if head is None:
+            block = buf[start:end]
             self._on_frame(h2.HEADERS, int(flags), int(stream) & h2.STREAM_ID_MAX, block)
             return end
         method = self.server.methods.get(head.method)
@@ -202,8 +217,10 @@ class ServerConnection(Connection):
             ):
                 self.last_id = stream
                 self.receiving.consumed += length + 5
-                self._run(method, head, buf[end + 14 : after], int(stream))
+                self._run(method, head, buf[end + 14 : after], int(stream), signature)
                 return after
+        if signature:
+            head = signed_head(head, buf[start:end], signature)
         self._begin(head, 0, int(stream) & h2.STREAM_ID_MAX)
         return end
 
@@ -335,8 +352,10 @@ class ServerConnection(Connection):
             else:
                 self._run(self.server.methods[head.method], head, payload, stream)
 
-    def _run(self, method: Method, head: RequestHead, payload: bytes, stream: int) -> None:
-        """Hands a whole request to its handler."""
+    def _run(
+        self, method: Method, head: RequestHead, payload: bytes, stream: int, signature: bytes = b""
+    ) -> None:
+        """Hands a whole request to its handler. signature: if it is not in the head."""
         server = self.server
         method.calls.inc()
         timeout_s = head.timeout_s
@@ -359,7 +378,8 @@ class ServerConnection(Connection):
         self.calls[stream] = call
         try:
             method.handler(
-                Request(method.name, payload, deadline, self.peer, head.metadata), call.reply
+                Request(method.name, payload, deadline, self.peer, head.metadata, signature),
+                call.reply,
             )
         except KeyplaneError as error:
             call.fail(error)

@@ -159,6 +159,51 @@ NODE_STATE_DRAINING: NodeState.ValueType  # 3
 NODE_STATE_DRAINED: NodeState.ValueType  # 4
 Global___NodeState: _TypeAlias = NodeState  # noqa: Y015
 
+class _TenantState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TenantStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TenantState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TENANT_STATE_UNSPECIFIED: _TenantState.ValueType  # 0
+    TENANT_STATE_ACTIVE: _TenantState.ValueType  # 1
+    TENANT_STATE_SUSPENDED: _TenantState.ValueType  # 2
+    """All its calls are refused; its tables stay."""
+
+class TenantState(_TenantState, metaclass=_TenantStateEnumTypeWrapper): ...
+
+TENANT_STATE_UNSPECIFIED: TenantState.ValueType  # 0
+TENANT_STATE_ACTIVE: TenantState.ValueType  # 1
+TENANT_STATE_SUSPENDED: TenantState.ValueType  # 2
+"""All its calls are refused; its tables stay."""
+Global___TenantState: _TypeAlias = TenantState  # noqa: Y015
+
+class _Role:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROLE_UNSPECIFIED: _Role.ValueType  # 0
+    ROLE_READ: _Role.ValueType  # 1
+    """Read items and look at tables."""
+    ROLE_WRITE: _Role.ValueType  # 2
+    """Write items."""
+    ROLE_ADMIN: _Role.ValueType  # 3
+    """Create, change and delete tables of the tenant, and its users."""
+
+class Role(_Role, metaclass=_RoleEnumTypeWrapper):
+    """What a user may do; each may do what those before it may."""
+
+ROLE_UNSPECIFIED: Role.ValueType  # 0
+ROLE_READ: Role.ValueType  # 1
+"""Read items and look at tables."""
+ROLE_WRITE: Role.ValueType  # 2
+"""Write items."""
+ROLE_ADMIN: Role.ValueType  # 3
+"""Create, change and delete tables of the tenant, and its users."""
+Global___Role: _TypeAlias = Role  # noqa: Y015
+
 @_typing.final
 class KeyAttribute(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -581,6 +626,199 @@ class TableReport(_message.Message):
 Global___TableReport: _TypeAlias = TableReport  # noqa: Y015
 
 @_typing.final
+class TenantLimits(_message.Message):
+    """What a tenant may use. What is unset has no limit of its own; 0 is refused."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    READ_UNITS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    WRITE_UNITS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    TABLES_FIELD_NUMBER: _builtins.int
+    CONNECTIONS_FIELD_NUMBER: _builtins.int
+    requests_per_second: _builtins.int
+    """At each router."""
+    read_units_per_second: _builtins.int
+    """Capacity units of all its tables together."""
+    write_units_per_second: _builtins.int
+    tables: _builtins.int
+    connections: _builtins.int
+    """At each router."""
+    def __init__(
+        self,
+        *,
+        requests_per_second: _builtins.int | None = ...,
+        read_units_per_second: _builtins.int | None = ...,
+        write_units_per_second: _builtins.int | None = ...,
+        tables: _builtins.int | None = ...,
+        connections: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_connections", b"_connections", "_read_units_per_second", b"_read_units_per_second", "_requests_per_second", b"_requests_per_second", "_tables", b"_tables", "_write_units_per_second", b"_write_units_per_second", "connections", b"connections", "read_units_per_second", b"read_units_per_second", "requests_per_second", b"requests_per_second", "tables", b"tables", "write_units_per_second", b"write_units_per_second"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_connections", b"_connections", "_read_units_per_second", b"_read_units_per_second", "_requests_per_second", b"_requests_per_second", "_tables", b"_tables", "_write_units_per_second", b"_write_units_per_second", "connections", b"connections", "read_units_per_second", b"read_units_per_second", "requests_per_second", b"requests_per_second", "tables", b"tables", "write_units_per_second", b"write_units_per_second"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__connections: _TypeAlias = _typing.Literal["connections"]  # noqa: Y015
+    _WhichOneofArgType__connections: _TypeAlias = _typing.Literal["_connections", b"_connections"]  # noqa: Y015
+    _WhichOneofReturnType__read_units_per_second: _TypeAlias = _typing.Literal["read_units_per_second"]  # noqa: Y015
+    _WhichOneofArgType__read_units_per_second: _TypeAlias = _typing.Literal["_read_units_per_second", b"_read_units_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__requests_per_second: _TypeAlias = _typing.Literal["requests_per_second"]  # noqa: Y015
+    _WhichOneofArgType__requests_per_second: _TypeAlias = _typing.Literal["_requests_per_second", b"_requests_per_second"]  # noqa: Y015
+    _WhichOneofReturnType__tables: _TypeAlias = _typing.Literal["tables"]  # noqa: Y015
+    _WhichOneofArgType__tables: _TypeAlias = _typing.Literal["_tables", b"_tables"]  # noqa: Y015
+    _WhichOneofReturnType__write_units_per_second: _TypeAlias = _typing.Literal["write_units_per_second"]  # noqa: Y015
+    _WhichOneofArgType__write_units_per_second: _TypeAlias = _typing.Literal["_write_units_per_second", b"_write_units_per_second"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__connections) -> _WhichOneofReturnType__connections | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__read_units_per_second) -> _WhichOneofReturnType__read_units_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__requests_per_second) -> _WhichOneofReturnType__requests_per_second | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tables) -> _WhichOneofReturnType__tables | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__write_units_per_second) -> _WhichOneofReturnType__write_units_per_second | None: ...
+
+Global___TenantLimits: _TypeAlias = TenantLimits  # noqa: Y015
+
+@_typing.final
+class Tenant(_message.Message):
+    """An account that owns tables."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    account: _builtins.str
+    """Twelve digits; names it in ARNs."""
+    state: Global___TenantState.ValueType
+    @_builtins.property
+    def limits(self) -> Global___TenantLimits: ...
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        account: _builtins.str = ...,
+        state: Global___TenantState.ValueType = ...,
+        limits: Global___TenantLimits | None = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "limits", b"limits"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "created_at", b"created_at", "limits", b"limits", "state", b"state", "tenant_id", b"tenant_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Tenant: _TypeAlias = Tenant  # noqa: Y015
+
+@_typing.final
+class SigningKey(_message.Message):
+    """Only ever inside a TenantShard."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    secret: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        secret: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "secret", b"secret"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SigningKey: _TypeAlias = SigningKey  # noqa: Y015
+
+@_typing.final
+class TenantUser(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    role: Global___Role.ValueType
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___SigningKey]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        role: Global___Role.ValueType = ...,
+        keys: _abc.Iterable[Global___SigningKey] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "name", b"name", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TenantUser: _TypeAlias = TenantUser  # noqa: Y015
+
+@_typing.final
+class TenantAccess(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    USERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tenant(self) -> Global___Tenant: ...
+    @_builtins.property
+    def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___TenantUser]: ...
+    def __init__(
+        self,
+        *,
+        tenant: Global___Tenant | None = ...,
+        users: _abc.Iterable[Global___TenantUser] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenant", b"tenant", "users", b"users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TenantAccess: _TypeAlias = TenantAccess  # noqa: Y015
+
+@_typing.final
+class TenantShard(_message.Message):
+    """MemDS value `a:<shard>`: who may call, one of a fixed number of parts. Sealed under the cluster's
+    secret, so that MemDS can neither tell nor change it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    TENANTS_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """Rises whenever any tenant changes."""
+    @_builtins.property
+    def tenants(self) -> _containers.RepeatedCompositeFieldContainer[Global___TenantAccess]: ...
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        tenants: _abc.Iterable[Global___TenantAccess] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tenants", b"tenants", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TenantShard: _TypeAlias = TenantShard  # noqa: Y015
+
+@_typing.final
 class MapSnapshot(_message.Message):
     """Snapshot file of a router: everything needed to route with nobody left to ask."""
 
@@ -588,19 +826,25 @@ class MapSnapshot(_message.Message):
 
     TABLES_FIELD_NUMBER: _builtins.int
     NODES_FIELD_NUMBER: _builtins.int
+    TENANT_SHARDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def tables(self) -> _containers.RepeatedCompositeFieldContainer[Global___SnapshotTable]: ...
     @_builtins.property
     def nodes(self) -> Global___NodeDirectory: ...
+    @_builtins.property
+    def tenant_shards(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """TenantShard values by their number, sealed as they were published; empty where none was read."""
+
     def __init__(
         self,
         *,
         tables: _abc.Iterable[Global___SnapshotTable] | None = ...,
         nodes: Global___NodeDirectory | None = ...,
+        tenant_shards: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["nodes", b"nodes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["nodes", b"nodes", "tables", b"tables"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nodes", b"nodes", "tables", b"tables", "tenant_shards", b"tenant_shards"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -874,3 +874,510 @@ class MetadataService:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class TenantServiceStub:
+    """Tenants and their users. An ADMIN of a tenant may ask about its own; all else is the operator's.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.CreateTenant = channel.unary_unary(
+                '/keyplane.metadata.v1.TenantService/CreateTenant',
+                request_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.CreateTenantRequest.SerializeToString,
+                response_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.CreateTenantResponse.FromString,
+                _registered_method=True)
+        self.ListTenants = channel.unary_unary(
+                '/keyplane.metadata.v1.TenantService/ListTenants',
+                request_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ListTenantsRequest.SerializeToString,
+                response_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ListTenantsResponse.FromString,
+                _registered_method=True)
+        self.DescribeTenant = channel.unary_unary(
+                '/keyplane.metadata.v1.TenantService/DescribeTenant',
+                request_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.DescribeTenantRequest.SerializeToString,
+                response_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.DescribeTenantResponse.FromString,
+                _registered_method=True)
+        self.UpdateTenant = channel.unary_unary(
+                '/keyplane.metadata.v1.TenantService/UpdateTenant',
+                request_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.UpdateTenantRequest.SerializeToString,
+                response_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.UpdateTenantResponse.FromString,
+                _registered_method=True)
+        self.SuspendTenant = channel.unary_unary(
+                '/keyplane.metadata.v1.TenantService/SuspendTenant',
+                request_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.SuspendTenantRequest.SerializeToString,
+                response_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.SuspendTenantResponse.FromString,
+                _registered_method=True)
+        self.ResumeTenant = channel.unary_unary(
+                '/keyplane.metadata.v1.TenantService/ResumeTenant',
+                request_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ResumeTenantRequest.SerializeToString,
+                response_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ResumeTenantResponse.FromString,
+                _registered_method=True)
+        self.DeleteTenant = channel.unary_unary(
+                '/keyplane.metadata.v1.TenantService/DeleteTenant',
+                request_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.DeleteTenantRequest.SerializeToString,
+                response_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.DeleteTenantResponse.FromString,
+                _registered_method=True)
+        self.CreateUser = channel.unary_unary(
+                '/keyplane.metadata.v1.TenantService/CreateUser',
+                request_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.CreateUserRequest.SerializeToString,
+                response_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.CreateUserResponse.FromString,
+                _registered_method=True)
+        self.ListUsers = channel.unary_unary(
+                '/keyplane.metadata.v1.TenantService/ListUsers',
+                request_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ListUsersRequest.SerializeToString,
+                response_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ListUsersResponse.FromString,
+                _registered_method=True)
+        self.DeleteUser = channel.unary_unary(
+                '/keyplane.metadata.v1.TenantService/DeleteUser',
+                request_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.DeleteUserRequest.SerializeToString,
+                response_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.DeleteUserResponse.FromString,
+                _registered_method=True)
+        self.RotateKey = channel.unary_unary(
+                '/keyplane.metadata.v1.TenantService/RotateKey',
+                request_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.RotateKeyRequest.SerializeToString,
+                response_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.RotateKeyResponse.FromString,
+                _registered_method=True)
+
+
+class TenantServiceServicer:
+    """Tenants and their users. An ADMIN of a tenant may ask about its own; all else is the operator's.
+    """
+
+    def CreateTenant(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListTenants(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeTenant(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateTenant(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SuspendTenant(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeTenant(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteTenant(self, request, context):
+        """Only of a tenant without tables. Its users go with it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateUser(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListUsers(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteUser(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateKey(self, request, context):
+        """Adds a key. Of three the oldest goes, so the key before stays good until the next rotation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_TenantServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'CreateTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateTenant,
+                    request_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.CreateTenantRequest.FromString,
+                    response_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.CreateTenantResponse.SerializeToString,
+            ),
+            'ListTenants': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTenants,
+                    request_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ListTenantsRequest.FromString,
+                    response_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ListTenantsResponse.SerializeToString,
+            ),
+            'DescribeTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeTenant,
+                    request_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.DescribeTenantRequest.FromString,
+                    response_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.DescribeTenantResponse.SerializeToString,
+            ),
+            'UpdateTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTenant,
+                    request_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.UpdateTenantRequest.FromString,
+                    response_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.UpdateTenantResponse.SerializeToString,
+            ),
+            'SuspendTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendTenant,
+                    request_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.SuspendTenantRequest.FromString,
+                    response_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.SuspendTenantResponse.SerializeToString,
+            ),
+            'ResumeTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeTenant,
+                    request_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ResumeTenantRequest.FromString,
+                    response_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ResumeTenantResponse.SerializeToString,
+            ),
+            'DeleteTenant': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTenant,
+                    request_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.DeleteTenantRequest.FromString,
+                    response_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.DeleteTenantResponse.SerializeToString,
+            ),
+            'CreateUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateUser,
+                    request_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.CreateUserRequest.FromString,
+                    response_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.CreateUserResponse.SerializeToString,
+            ),
+            'ListUsers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUsers,
+                    request_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ListUsersRequest.FromString,
+                    response_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ListUsersResponse.SerializeToString,
+            ),
+            'DeleteUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteUser,
+                    request_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.DeleteUserRequest.FromString,
+                    response_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.DeleteUserResponse.SerializeToString,
+            ),
+            'RotateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKey,
+                    request_deserializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.RotateKeyRequest.FromString,
+                    response_serializer=keyplane_dot_metadata_dot_v1_dot_metadata__pb2.RotateKeyResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'keyplane.metadata.v1.TenantService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('keyplane.metadata.v1.TenantService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class TenantService:
+    """Tenants and their users. An ADMIN of a tenant may ask about its own; all else is the operator's.
+    """
+
+    @staticmethod
+    def CreateTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyplane.metadata.v1.TenantService/CreateTenant',
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.CreateTenantRequest.SerializeToString,
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.CreateTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTenants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyplane.metadata.v1.TenantService/ListTenants',
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ListTenantsRequest.SerializeToString,
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ListTenantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyplane.metadata.v1.TenantService/DescribeTenant',
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.DescribeTenantRequest.SerializeToString,
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.DescribeTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyplane.metadata.v1.TenantService/UpdateTenant',
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.UpdateTenantRequest.SerializeToString,
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.UpdateTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuspendTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyplane.metadata.v1.TenantService/SuspendTenant',
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.SuspendTenantRequest.SerializeToString,
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.SuspendTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyplane.metadata.v1.TenantService/ResumeTenant',
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ResumeTenantRequest.SerializeToString,
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ResumeTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteTenant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyplane.metadata.v1.TenantService/DeleteTenant',
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.DeleteTenantRequest.SerializeToString,
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.DeleteTenantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyplane.metadata.v1.TenantService/CreateUser',
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.CreateUserRequest.SerializeToString,
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.CreateUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUsers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyplane.metadata.v1.TenantService/ListUsers',
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ListUsersRequest.SerializeToString,
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.ListUsersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyplane.metadata.v1.TenantService/DeleteUser',
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.DeleteUserRequest.SerializeToString,
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.DeleteUserResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/keyplane.metadata.v1.TenantService/RotateKey',
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.RotateKeyRequest.SerializeToString,
+            keyplane_dot_metadata_dot_v1_dot_metadata__pb2.RotateKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

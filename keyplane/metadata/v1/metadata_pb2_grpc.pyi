@@ -224,3 +224,127 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         """Turns the planner on or off, or has it only show what it would do. It is remembered."""
 
 def add_MetadataServiceServicer_to_server(servicer: MetadataServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class TenantServiceStub:
+    """Tenants and their users. An ADMIN of a tenant may ask about its own; all else is the operator's."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> TenantServiceAsyncStub: ...
+    CreateTenant: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.CreateTenantRequest, _metadata_pb2.CreateTenantResponse]
+    ListTenants: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.ListTenantsRequest, _metadata_pb2.ListTenantsResponse]
+    DescribeTenant: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.DescribeTenantRequest, _metadata_pb2.DescribeTenantResponse]
+    UpdateTenant: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.UpdateTenantRequest, _metadata_pb2.UpdateTenantResponse]
+    SuspendTenant: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.SuspendTenantRequest, _metadata_pb2.SuspendTenantResponse]
+    ResumeTenant: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.ResumeTenantRequest, _metadata_pb2.ResumeTenantResponse]
+    DeleteTenant: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.DeleteTenantRequest, _metadata_pb2.DeleteTenantResponse]
+    """Only of a tenant without tables. Its users go with it."""
+    CreateUser: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.CreateUserRequest, _metadata_pb2.CreateUserResponse]
+    ListUsers: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.ListUsersRequest, _metadata_pb2.ListUsersResponse]
+    DeleteUser: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.DeleteUserRequest, _metadata_pb2.DeleteUserResponse]
+    RotateKey: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.RotateKeyRequest, _metadata_pb2.RotateKeyResponse]
+    """Adds a key. Of three the oldest goes, so the key before stays good until the next rotation."""
+
+@_typing.type_check_only
+class TenantServiceAsyncStub(TenantServiceStub):
+    """Tenants and their users. An ADMIN of a tenant may ask about its own; all else is the operator's."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    CreateTenant: _aio.UnaryUnaryMultiCallable[_metadata_pb2.CreateTenantRequest, _metadata_pb2.CreateTenantResponse]  # type: ignore[assignment]
+    ListTenants: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ListTenantsRequest, _metadata_pb2.ListTenantsResponse]  # type: ignore[assignment]
+    DescribeTenant: _aio.UnaryUnaryMultiCallable[_metadata_pb2.DescribeTenantRequest, _metadata_pb2.DescribeTenantResponse]  # type: ignore[assignment]
+    UpdateTenant: _aio.UnaryUnaryMultiCallable[_metadata_pb2.UpdateTenantRequest, _metadata_pb2.UpdateTenantResponse]  # type: ignore[assignment]
+    SuspendTenant: _aio.UnaryUnaryMultiCallable[_metadata_pb2.SuspendTenantRequest, _metadata_pb2.SuspendTenantResponse]  # type: ignore[assignment]
+    ResumeTenant: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ResumeTenantRequest, _metadata_pb2.ResumeTenantResponse]  # type: ignore[assignment]
+    DeleteTenant: _aio.UnaryUnaryMultiCallable[_metadata_pb2.DeleteTenantRequest, _metadata_pb2.DeleteTenantResponse]  # type: ignore[assignment]
+    """Only of a tenant without tables. Its users go with it."""
+    CreateUser: _aio.UnaryUnaryMultiCallable[_metadata_pb2.CreateUserRequest, _metadata_pb2.CreateUserResponse]  # type: ignore[assignment]
+    ListUsers: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ListUsersRequest, _metadata_pb2.ListUsersResponse]  # type: ignore[assignment]
+    DeleteUser: _aio.UnaryUnaryMultiCallable[_metadata_pb2.DeleteUserRequest, _metadata_pb2.DeleteUserResponse]  # type: ignore[assignment]
+    RotateKey: _aio.UnaryUnaryMultiCallable[_metadata_pb2.RotateKeyRequest, _metadata_pb2.RotateKeyResponse]  # type: ignore[assignment]
+    """Adds a key. Of three the oldest goes, so the key before stays good until the next rotation."""
+
+class TenantServiceServicer(metaclass=_abc_1.ABCMeta):
+    """Tenants and their users. An ADMIN of a tenant may ask about its own; all else is the operator's."""
+
+    @_abc_1.abstractmethod
+    def CreateTenant(
+        self,
+        request: _metadata_pb2.CreateTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.CreateTenantResponse, _abc.Awaitable[_metadata_pb2.CreateTenantResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListTenants(
+        self,
+        request: _metadata_pb2.ListTenantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.ListTenantsResponse, _abc.Awaitable[_metadata_pb2.ListTenantsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DescribeTenant(
+        self,
+        request: _metadata_pb2.DescribeTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.DescribeTenantResponse, _abc.Awaitable[_metadata_pb2.DescribeTenantResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def UpdateTenant(
+        self,
+        request: _metadata_pb2.UpdateTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.UpdateTenantResponse, _abc.Awaitable[_metadata_pb2.UpdateTenantResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SuspendTenant(
+        self,
+        request: _metadata_pb2.SuspendTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.SuspendTenantResponse, _abc.Awaitable[_metadata_pb2.SuspendTenantResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ResumeTenant(
+        self,
+        request: _metadata_pb2.ResumeTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.ResumeTenantResponse, _abc.Awaitable[_metadata_pb2.ResumeTenantResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DeleteTenant(
+        self,
+        request: _metadata_pb2.DeleteTenantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.DeleteTenantResponse, _abc.Awaitable[_metadata_pb2.DeleteTenantResponse]]:
+        """Only of a tenant without tables. Its users go with it."""
+
+    @_abc_1.abstractmethod
+    def CreateUser(
+        self,
+        request: _metadata_pb2.CreateUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.CreateUserResponse, _abc.Awaitable[_metadata_pb2.CreateUserResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListUsers(
+        self,
+        request: _metadata_pb2.ListUsersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.ListUsersResponse, _abc.Awaitable[_metadata_pb2.ListUsersResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def DeleteUser(
+        self,
+        request: _metadata_pb2.DeleteUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.DeleteUserResponse, _abc.Awaitable[_metadata_pb2.DeleteUserResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def RotateKey(
+        self,
+        request: _metadata_pb2.RotateKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.RotateKeyResponse, _abc.Awaitable[_metadata_pb2.RotateKeyResponse]]:
+        """Adds a key. Of three the oldest goes, so the key before stays good until the next rotation."""
+
+def add_TenantServiceServicer_to_server(servicer: TenantServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -36,8 +36,8 @@ ALL = dict(commands_of(typer.main.get_command(app)))
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No cluster is found by accident."""
     monkeypatch.setenv("KEYPLANE_HOME", str(tmp_path))
-    for name in ("KEYPLANE_CLUSTER", "KEYPLANE_ROUTERS", "KEYPLANE_METADATA", "KEYPLANE_TABLE"):
-        monkeypatch.delenv(name, raising=False)
+    for name in ("CLUSTER", "ROUTERS", "METADATA", "TABLE", "KEY_ID", "SECRET"):
+        monkeypatch.delenv(f"KEYPLANE_{name}", raising=False)
 
 
 def test_the_commands_are_these() -> None:
@@ -52,6 +52,9 @@ def test_the_commands_are_these() -> None:
             "table delete",
             "table partitions",
         ),
+        *("tenant create", "tenant list", "tenant describe", "tenant limits", "tenant suspend"),
+        *("tenant resume", "tenant delete"),
+        *("user create", "user list", "user delete", "user rotate-key"),
         *("operation list", "operation show", "workload run", "workload verify"),
         *("history check", "history show"),
         *("sim run", "sim replay", "sim mutants", "sim profiles"),

@@ -15,8 +15,11 @@ from cache.config import PublisherConfig
 from cache.memory import MemoryMemdsNode
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.metadata.v1 import metadata_pb2 as pb
+from keyplane.model.credentials import Credentials
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.partition import Partition
+from keyplane.model.signature import HEADER, Signer
+from keyplane.model.vault import Vault
 from metadata.catalog import Catalog
 from metadata.change import Change
 from metadata.config import MetadataConfig
@@ -61,10 +64,18 @@ class World:
         nodes: Sequence[str] = ("a", "b", "c"),
         config: MetadataConfig | None = None,
         url: str = "",
+        vault: Vault | None = None,
+        signed: bool = False,
     ) -> None:
         self.config = config or MetadataConfig()
+        self.vault = vault
+        self.signed = signed
+        # Who signs the calls that name nobody else.
+        self.signer: Signer | None = None
         self.url = url or f"sqlite:///{directory}/metadata.db"
         self.clock = VirtualClock()
+        if signed and vault is not None:
+            self.signer = self.signs(vault.operator)
         self.network = MemoryNetwork(self.clock)
         self.fleet = Fleet(self.network)
         marker = memds_keys.marker(CLUSTER)
@@ -100,6 +111,8 @@ class World:
             self.memds,
             random.Random(self.starts),
             self.metrics,
+            self.vault,
+            self.signed,
         )
         self.core.start()
 
@@ -138,15 +151,38 @@ class World:
 
     # --- Its callers -----------------------------------------------------------------------------
 
-    def ask(self, method: str, request: Message, answer: type[_M]) -> _M:
-        """Calls the Metadata Store. Raises the KeyplaneError it answers with."""
+    def signs(self, credentials: Credentials, skew_s: float = 0.0) -> Signer:
+        """skew_s: how far that caller's clock is ahead."""
+        wall = lambda: self.clock.wall() + skew_s  # noqa: E731
+        return Signer(credentials.key_id, credentials.secret_bytes, wall)
+
+    def ask(
+        self,
+        method: str,
+        request: Message,
+        answer: type[_M],
+        signer: Signer | None = None,
+        header: str | None = None,
+    ) -> _M:
+        """Calls the Metadata Store. Raises the KeyplaneError it answers with.
+
+        header: in the place of what `signer` would sign.
+        """
         replies: list[Reply] = []
+        service = pb.DESCRIPTOR.services_by_name["TenantService"]
+        name = "TenantService" if method in service.methods_by_name else "MetadataService"
+        path = f"/keyplane.metadata.v1.{name}/{method}"
+        payload = request.SerializeToString()
+        signer = signer or self.signer
+        if header is None and signer is not None:
+            header = signer.value(path, payload)
         self.network.transport("test").call(
             ADDRESS,
-            f"/keyplane.metadata.v1.MetadataService/{method}",
-            request.SerializeToString(),
+            path,
+            payload,
             self.clock.now() + 5.0,
             replies.append,
+            [(HEADER, header)] if header else (),
         )
         self.run_until(lambda: bool(replies))
         if replies[0].error is not None:
@@ -302,6 +338,7 @@ def describe(catalog_: Catalog) -> dict[str, Any]:
             for key, map_ in catalog_.maps.items()
         },
         "nodes": catalog_.nodes,
+        "tenants": catalog_.tenants,
         "operations": {
             key: each.to_proto().SerializeToString()
             for key, each in catalog_.operations.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -14,13 +14,17 @@ from cache import memds_keys
 from cache.config import PublisherConfig, ReaderConfig
 from cache.memory import MemoryMemdsNode
 from cache.partition_map import PartitionMap
-from cache.publisher import Publisher
+from cache.publisher import PublishedTenants, Publisher
+from cache.tenant_shards import SHARDS, shard_of
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.data.v1 import data_pb2 as data
+from keyplane.model.credentials import Credentials
 from keyplane.model.errors import KeyplaneError
 from keyplane.model.items import from_item, to_item
 from keyplane.model.keys import KeySchema, encode_key, key_hash
 from keyplane.model.partition import Partition, even_ranges
+from keyplane.model.signature import HEADER, Signer
+from keyplane.model.vault import Vault
 from keyplane.route.v1 import route_pb2 as route
 from router.config import RouterConfig
 from router.core import RouterCore
@@ -119,8 +123,13 @@ class World:
         config: RouterConfig | None = None,
         seed: int = 1,
         watch: Callable[[Transport], Transport] = lambda transport: transport,
+        vault: Vault | None = None,
     ) -> None:
-        """watch: may look at the calls of the router, by wrapping its transport."""
+        """watch: may look at the calls of the router, by wrapping its transport. vault: calls are
+        signed, and `shards` are published.
+        """
+        self.vault = vault
+        self.shards = [catalog.TenantShard() for _ in range(SHARDS)]
         self.clock = VirtualClock()
         self.network = MemoryNetwork(self.clock)
         self.disk = MemoryDisk(self.clock)
@@ -149,7 +158,12 @@ class World:
             ),
         )
         self.publisher = Publisher(
-            PublisherConfig(CLUSTER), self.clock, self.memds, Metrics(), self.source
+            PublisherConfig(CLUSTER),
+            self.clock,
+            self.memds,
+            Metrics(),
+            self.source,
+            PublishedTenants(vault, lambda: self.shards) if vault is not None else None,
         )
         self.publisher.start()
         self.router: RouterCore | None = None
@@ -172,6 +186,7 @@ class World:
             self.disk,
             self._rng,
             self.metrics,
+            self.vault,
         )
         self.router.start()
         self.clock.run_for(boot_s)
@@ -204,8 +219,11 @@ class World:
         request: Message | bytes,
         response_type: type[Message],
         timeout_s: float = 5.0,
+        signer: Signer | None = None,
+        header: str = "",
+        peer: str = "client",
     ) -> Pending:
-        """Sends a request to the router, as its client would."""
+        """Sends a request to the router, as its client would. header: a signature made before."""
         pending = Pending(self, response_type)
 
         def on_reply(reply: Reply) -> None:
@@ -213,7 +231,16 @@ class World:
 
         payload = request if isinstance(request, bytes) else request.SerializeToString()
         deadline = self.clock.now() + timeout_s
-        self.network.transport("client").call("router-1:7000", method, payload, deadline, on_reply)
+        if signer is not None:
+            header = signer.value(method, payload)
+        self.network.transport(peer).call(
+            "router-1:7000",
+            method,
+            payload,
+            deadline,
+            on_reply,
+            [(HEADER, header)] if header else (),
+        )
         return pending
 
     def start_get(self, artist: str, table: str = "music", timeout_s: float = 5.0) -> Pending:
@@ -245,6 +272,45 @@ class World:
         response = self.call(ROUTE + "Explain", request, route.ExplainResponse).wait()
         assert isinstance(response, route.ExplainResponse)
         return response
+
+    # --- tenants --------------------------------------------------------------------------------
+
+    def add_table(self, name: str, table_id: int) -> catalog.Table:
+        """One more table, of one partition. `name` is that inside the cluster."""
+        table = make_table(name, table_id)
+        # Storage peers tell tables apart by their hashes alone.
+        table.hash_seed = table_id
+        partition = Partition(100 + table_id, table_id, 0, 2**64, 1, "storage-1")
+        self.nodes["storage-1"].open(table, partition)
+        self.source.by_name[name] = PartitionMap.build(table, 1, [partition])
+        return table
+
+    def set_tenant(
+        self,
+        tenant_id: str,
+        users: Mapping[str, tuple[Credentials, int]],
+        account: str = "123456789012",
+        suspended: bool = False,
+        **limits: int,
+    ) -> None:
+        """Publishes a tenant with its users: credentials and role of each."""
+        number = shard_of(tenant_id)
+        before = self.shards[number]
+        shard = catalog.TenantShard(version=before.version + 1)
+        shard.tenants.extend(each for each in before.tenants if each.tenant.tenant_id != tenant_id)
+        state = catalog.TENANT_STATE_SUSPENDED if suspended else catalog.TENANT_STATE_ACTIVE
+        access = shard.tenants.add(
+            tenant=catalog.Tenant(
+                tenant_id=tenant_id,
+                account=account,
+                state=state,
+                limits=catalog.TenantLimits(**limits),
+            )
+        )
+        for name, (credentials, role) in users.items():
+            key = catalog.SigningKey(key_id=credentials.key_id, secret=credentials.secret_bytes)
+            access.users.add(name=name, role=role, keys=[key])
+        self.shards[number] = shard
 
     # --- what happens to partitions -------------------------------------------------------------
 

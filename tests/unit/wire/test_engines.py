@@ -15,8 +15,10 @@ from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from cache.callers import Callers, operator
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.signature import HEADER, VALUE_CHARS, Signer
 from keyplane.model.throttling import Limit, throttled
 from keyplane.route.v1 import route_pb2 as route
 from wire.addresses import is_loopback
@@ -30,6 +32,7 @@ from wire.ports import Reply, ReplyFn, Request
 from wire.rpc import MESSAGE_BYTES_MAX
 
 SERVICE = "keyplane.data.v1.DataService"
+KEY_ID = "KPOPERATOR0000000000"
 
 # Longer than any call here takes; only what is expected to time out has less.
 TIMEOUT_S = 30.0
@@ -80,12 +83,17 @@ class Scene:
         self.held.set()
 
     async def call(
-        self, method: str = "/T/Echo", payload: bytes = b"", timeout_s: float = TIMEOUT_S, **to: str
+        self,
+        method: str = "/T/Echo",
+        payload: bytes = b"",
+        timeout_s: float = TIMEOUT_S,
+        metadata: tuple[tuple[str, str], ...] = (),
+        **to: str,
     ) -> Reply:
         ended: asyncio.Future[Reply] = self.clock.loop.create_future()
         deadline = self.clock.now() + timeout_s
         address = to.get("address", self.address)
-        self.transport.call(address, method, payload, deadline, ended.set_result)
+        self.transport.call(address, method, payload, deadline, ended.set_result, metadata)
         assert not ended.done(), "a callback never runs inside the call that took it"
         return await ended
 
@@ -185,6 +193,62 @@ def test_a_server_sees_the_deadline_the_caller_and_the_metadata() -> None:
         assert deadline - 0.01 <= request.deadline <= scene.clock.now() + TIMEOUT_S * 1.05
         assert request.metadata["trace"] == "1"
         assert request.peer.startswith("ipv4:127.0.0.1:")
+
+    play(story)
+
+
+def test_a_signature_arrives_whatever_it_comes_with() -> None:
+    """Alone and among other fields, beside messages of every size, and one after the other."""
+
+    async def story(scene: Scene) -> None:
+        callers = Callers(scene.clock, operator(b"s" * 32, KEY_ID))
+        signer = Signer(KEY_ID, b"s" * 32, scene.clock.wall)
+        sizes = [0, 1, 100, 100, 100, 16_379, 16_380, 100_000]
+        for size in sizes:
+            for before, after in (((), ()), ((("trace", "7"),), ()), ((), (("trace", "7"),))):
+                payload = bytes(size)
+                signature = (HEADER, signer.value("/T/Echo", payload))
+                reply = await scene.call(payload=payload, metadata=(*before, signature, *after))
+                assert reply.payload == payload
+                request = scene.seen[-1]
+                assert callers.authenticate(request).key_id == KEY_ID
+                assert request.metadata.get("trace") == ("7" if before or after else None)
+        both = await asyncio.gather(
+            *(
+                scene.call(metadata=((HEADER, signer.value("/T/Echo", b"")),), timeout_s=20.0)
+                for _ in range(200)
+            )
+        )
+        assert len(both) == 200
+        for request in scene.seen[-200:]:
+            callers.authenticate(request)
+        await scene.call()
+        assert not scene.seen[-1].authorization
+        assert HEADER not in scene.seen[-1].metadata
+        # Of its length, and nothing like it.
+        await scene.call(metadata=((HEADER, "x" * VALUE_CHARS),))
+        with pytest.raises(KeyplaneError, match="not of the form"):
+            callers.authenticate(scene.seen[-1])
+
+    play(story)
+
+
+def test_an_error_that_is_told_to_many_says_the_same_to_each() -> None:
+    errors = [
+        KeyplaneError(Reason.THROTTLED, f"told {n}", {"n": str(n)}, retry_after_s=n + 0.5)
+        for n in range(3)
+    ]
+
+    async def story(scene: Scene) -> None:
+        told: list[int] = [0, 0, 0, 1, 1, 2, 0, 1, 1, 2, 2, 0]
+        order = iter(told)
+        refuse = lambda request, reply: reply(Reply(error=errors[next(order)]))  # noqa: E731
+        scene.server.register("/T/Refuse", refuse)
+        for n in told:
+            error = (await scene.call("/T/Refuse")).error
+            assert error is not None
+            assert (error.message, error.metadata) == (f"told {n}", {"n": str(n)})
+            assert error.retry_after_s == n + 0.5
 
     play(story)
 
