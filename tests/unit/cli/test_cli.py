@@ -43,7 +43,7 @@ def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_commands_are_these() -> None:
     assert {" ".join(path) for path in ALL} == {
         *("up", "down", "status", "kill", "pause", "resume", "restart", "logs", "add-router"),
-        *("route", "get", "put", "delete", "split", "merge", "move", "drain"),
+        *("route", "get", "put", "delete", "split", "merge", "move", "drain", "plan", "top"),
         *(
             "table create",
             "table update",
