@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -19,6 +23,8 @@ from cache import memds_keys
 from cache.tenant_shards import SHARDS
 from keyplane import (
     AdminClient,
+    AsyncAdminClient,
+    AsyncClient,
     Client,
     ClientConfig,
     Credentials,
@@ -30,6 +36,7 @@ from keyplane import (
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.client.channels import read_error
 from keyplane.cluster import Cluster, ClusterConfig, Kind
+from keyplane.cluster.commands import PACKAGES
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.metadata.v1 import metadata_pb2 as metadata
 from keyplane.model.items import to_item
@@ -257,6 +264,62 @@ def test_roles_are_kept_by_routers_and_the_metadata_store(live: Live) -> None:
     error = refused(lambda: live.admin(live.keys["acme"]).call(*drain))
     assert error.reason is Reason.ROLE_NOT_ALLOWED
     assert client.get_item("orders", {"id": "1"}) == {"id": "1", "of": "acme"}
+
+
+def test_every_client_signs(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocking and asyncio, hedged reads too, with credentials given or of the environment."""
+    routers = live.cluster.addresses(Kind.ROUTER)
+    key = live.keys["acme"]
+    monkeypatch.setenv("KEYPLANE_KEY_ID", key.key_id)
+    monkeypatch.setenv("KEYPLANE_SECRET", key.secret)
+    impatient = ClientConfig(hedge_after_s=0.0001)
+    wanted = {"id": "1", "of": "acme"}
+
+    async def story() -> None:
+        async with AsyncClient(routers, impatient) as client:
+            for _ in range(50):
+                assert await client.get_item("orders", {"id": "1"}) == wanted
+            await client.put_item("orders", wanted)
+        async with AsyncClient(routers, credentials=live.keys["bolt"]) as client:
+            found = await client.get_item("orders", {"id": "1"})
+            assert found == {"id": "1", "of": "bolt"}
+        async with AsyncAdminClient(live.metadata) as admin:
+            answer = await admin.call(metadata.ListTablesRequest(), metadata.ListTablesResponse)
+            assert [table.name for table in answer.tables] == ["orders"]
+
+    asyncio.run(story())
+    with Client(routers, impatient) as client:
+        for _ in range(50):
+            assert client.get_item("orders", {"id": "1"}) == wanted
+    monkeypatch.setenv("KEYPLANE_SECRET", "cut")
+    with pytest.raises(KeyplaneError, match="a secret"):
+        Client(routers)
+
+
+def test_servers_refuse_to_start_without_what_they_need(live: Live, tmp_path: Path) -> None:
+    """And say which flag would help."""
+    open_to_all = tmp_path / "secret"
+    open_to_all.write_bytes(live.cluster.paths.secret.read_bytes())
+    open_to_all.chmod(0o644)
+    for arguments, remedy in (
+        (["--auth", "required"], "--cluster-secret-file"),
+        (["--auth", "required", "--cluster-secret-file", str(tmp_path / "none")], "cannot be read"),
+        (["--auth", "required", "--cluster-secret-file", str(open_to_all)], "chmod 600"),
+        (["--auth", "perhaps"], "--auth"),
+    ):
+        for server in ("router", "metadata"):
+            done = subprocess.run(
+                [sys.executable, "-m", server, *arguments],
+                cwd=PACKAGES,
+                env={**os.environ, "KEYPLANE_SNAPSHOT_DIR": str(tmp_path)}
+                | {"KEYPLANE_DATABASE_URL": f"sqlite:///{tmp_path}/m.db"},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode in (1, 2), done
+            assert remedy in done.stdout + done.stderr
 
 
 # --- Taken back ----------------------------------------------------------------------------------
