@@ -87,7 +87,11 @@ class Live:
     def create_user(self, tenant_id: str, name: str, role: int) -> Credentials:
         key = self.call(metadata.CreateUserRequest(tenant_id=tenant_id, name=name, role=role)).key
         self.secrets.append(key.secret)
-        return Credentials(key.key_id, key.secret)
+        credentials = Credentials(key.key_id, key.secret)
+        for router in self.cluster.addresses(Kind.ROUTER):
+            # Each hears of it for itself.
+            until(self.client(credentials, router).describe_router)
+        return credentials
 
     def create_table(self, tenant_id: str, name: str) -> None:
         key = catalog.KeyAttribute(name="id", type=catalog.SCALAR_TYPE_STRING)
