@@ -62,6 +62,12 @@ class Load:
         self._table = table
         self._users = users
 
+    def of_next(self, seconds: float) -> Counter[str]:
+        """How the writes of so long end."""
+        before = Counter(self.ends)
+        time.sleep(seconds)
+        return self.ends - before
+
     def write(self) -> None:
         config = ClientConfig(attempts_max=1)
         with Client(self._cluster.addresses(Kind.ROUTER), config=config) as client:
@@ -131,11 +137,7 @@ def test_a_hot_partition_is_split_and_merged_again_when_it_is_cold(
             cli("plan", "--mode", "on")
             wait_for(lambda: partitions(admin, "orders") > 1)
             # Until the last split that it takes has had its effect.
-            wait_for(lambda: not cli("plan")["changes"])
-            before = Counter(load.ends)
-            time.sleep(3)
-            after = load.ends - before
-        assert set(after) == {"written"}
+            wait_for(lambda: set(load.of_next(3.0)) == {"written"})
         operations = cli("operation", "list")["operations"]
         because = [each["planned_because"] for each in operations if each["kind"] == "split"]
         assert because
