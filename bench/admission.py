@@ -8,6 +8,7 @@ process, on the same compiled code.
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import json
 import sys
@@ -29,6 +30,7 @@ from bench._load import Generator, Target
 from bench._orders import Paced
 from bench._plots import plot_slices
 from bench._samples import Sample, percentile
+from cache.callers import Callers, operator
 from granter.config import GranterConfig
 from keyplane import AdminClient
 from keyplane.catalog.v1 import catalog_pb2 as catalog
@@ -38,9 +40,12 @@ from keyplane.model.capacity import read_units
 from keyplane.model.credentials import Credentials
 from keyplane.model.errors import Reason
 from keyplane.model.limits import PARTITION_READ_UNITS, PARTITION_WRITE_UNITS, WARM_WRITE_UNITS
+from keyplane.model.signature import SECRET_BYTES, Signer
 from router.admission import TableLimits
 from storage.limits import PartitionLimits
 from wire.auth import Auth
+from wire.loop import LoopClock
+from wire.ports import Request
 
 ITEMS = 500
 # Units of a read here, which need not be consistent.
@@ -73,6 +78,8 @@ _HEARD_WITHIN_S = 2.0
 # Requests over which the cost of admission is measured, and how often.
 _COST_REQUESTS = 200_000
 _COST_ROUNDS = 5
+# The same of signatures, which take longer.
+_SIGNATURES = 20_000
 
 Say = Callable[[str], None]
 
@@ -168,6 +175,7 @@ def run(
     chosen = only or list(Only)
     outcome = Outcome()
     cost_ns = _cost_ns()
+    signature_ns = _signature_ns()
     config = ClusterConfig(memds=1, routers=2, storage=1, ephemeral=True)
     if Only.TENANTS in chosen:
         with cluster_of(replace(config, auth=Auth.REQUIRED)) as cluster:
@@ -186,14 +194,14 @@ def run(
         for each, scenario in scenarios.items():
             if each in chosen:
                 scenario()
-    _show(outcome, cost_ns)
+    _show(outcome, cost_ns, signature_ns)
     if plots is not None:
         for name, slices in outcome.slices.items():
             points = [(each.at_s, each.answered, each.throttled) for each in slices]
             how = "more and more, with a rest" if name == "doubling" else "at a steady rate"
             _say(f"drew {plot_slices(name, how, points, plots)}")
     if as_json:
-        sys.stdout.write(json.dumps(_facts(outcome, cost_ns)) + "\n")
+        sys.stdout.write(json.dumps(_facts(outcome, cost_ns, signature_ns)) + "\n")
 
 
 def _say(line: str) -> None:
@@ -562,6 +570,32 @@ def _cost_ns() -> Mapping[str, float]:
     }
 
 
+def _signature_ns() -> Mapping[str, float]:
+    """Nanoseconds for the signature of one read, at each end: the least of several rounds, as what
+    else the machine does makes them longer only.
+    """
+    method, payload = "/keyplane.data.v1.DataService/GetItem", bytes(60)
+    key_id, secret = "KPAK0000000000000000", bytes(SECRET_BYTES)
+    clock = LoopClock(asyncio.new_event_loop())
+    signer = Signer(key_id, secret, clock.wall)
+    callers = Callers(clock, operator(secret, key_id))
+    signing, verifying = [], []
+    for _ in range(_COST_ROUNDS):
+        began = time.perf_counter()
+        values = [signer.value(method, payload) for _ in range(_SIGNATURES)]
+        signing.append(time.perf_counter() - began)
+        requests = [Request(method, payload, 0.0, authorization=value.encode()) for value in values]
+        began = time.perf_counter()
+        for request in requests:
+            callers.authenticate(request)
+        verifying.append(time.perf_counter() - began)
+    clock.loop.close()
+    return {
+        "signing": 1e9 * min(signing) / _SIGNATURES,
+        "verifying": 1e9 * min(verifying) / _SIGNATURES,
+    }
+
+
 def _admit_at_router(limits: TableLimits) -> None:
     for at in range(_COST_REQUESTS):
         limits.admit(True, at * 1e-6, 1.0)
@@ -588,7 +622,9 @@ def _median_ns(work: Callable[[], None]) -> float:
     return percentile(sorted(found), 50)
 
 
-def _show(outcome: Outcome, cost_ns: Mapping[str, float]) -> None:
+def _show(
+    outcome: Outcome, cost_ns: Mapping[str, float], signature_ns: Mapping[str, float]
+) -> None:
     table = Table(title="Admission", title_justify="left")
     for column in ("scenario", "measured", "computed", "", "error"):
         table.add_column(column, justify="left" if column in ("scenario", "") else "right")
@@ -599,6 +635,8 @@ def _show(outcome: Outcome, cost_ns: Mapping[str, float]) -> None:
     console.print(table)
     costs = ", ".join(f"{ns:,.0f} ns in the {name}" for name, ns in cost_ns.items())
     console.print(f"admission of one request: {costs}")
+    costs = ", ".join(f"{name} {ns:,.0f} ns" for name, ns in signature_ns.items())
+    console.print(f"the signature of one request: {costs}")
     if outcome.noise_times:
         console.print(
             f"p99 beside a tenant that sends {outcome.noise_times:.1f} times its share:"
@@ -611,7 +649,9 @@ def _show(outcome: Outcome, cost_ns: Mapping[str, float]) -> None:
         )
 
 
-def _facts(outcome: Outcome, cost_ns: Mapping[str, float]) -> dict[str, Any]:
+def _facts(
+    outcome: Outcome, cost_ns: Mapping[str, float], signature_ns: Mapping[str, float]
+) -> dict[str, Any]:
     """Null is what was not run."""
     return {
         "scenarios": [
@@ -630,6 +670,7 @@ def _facts(outcome: Outcome, cost_ns: Mapping[str, float]) -> dict[str, Any]:
         "overload_times": outcome.overload_times or None,
         "admission_ns_per_request": sum(cost_ns.values()),
         "admission_ns_by_process": dict(cost_ns),
+        "signature_ns": dict(signature_ns),
     }
 
 

@@ -78,6 +78,7 @@ def test_admission_is_compared_with_its_arithmetic(tmp_path: Path) -> None:
     assert all(each["measured"] > 0 for each in found.values())
     assert 0.5 < result["overload_goodput_ratio"] < 1.5
     assert result["admission_ns_per_request"] > 0
+    assert all(result["signature_ns"][each] > 0 for each in ("signing", "verifying"))
     assert {path.name for path in tmp_path.iterdir()} == {
         "admission-burst.svg",
         "admission-heat.svg",
