@@ -35,13 +35,14 @@ class Tenant:
     is_limited: whether there is a limit on its requests or connections.
     requests: what is left of its requests a second; None without a limit. peers: when each of its
     connections was last heard of, by address; kept only where there is a limit on them. refusals:
-    what reads and writes past `requests` are told. version: of what was last heard of it.
+    what reads and writes past `requests` are told. version: of what was last heard of it. begun,
+    throttled: requests so far that were let in, and those that a limit refused.
     """
 
     __slots__ = (
         *("account", "active", "connections_max", "in_flight", "is_limited", "limits", "peers"),
         "prefix",
-        *("refusals", "requests", "tenant_id", "version"),
+        *("begun", "refusals", "requests", "tenant_id", "throttled", "version"),
     )
 
     def __init__(self, tenant_id: str, account: str) -> None:
@@ -57,6 +58,8 @@ class Tenant:
         self.peers: dict[str, float] = {}
         self.refusals: tuple[KeyplaneError, KeyplaneError] | tuple[()] = ()
         self.version = 0
+        self.begun = 0
+        self.throttled = 0
 
     def update(self, tenant: pb.Tenant, now: float) -> None:
         self.account = tenant.account

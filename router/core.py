@@ -263,7 +263,7 @@ class RouterCore:
     # --- requests -------------------------------------------------------------------------------
 
     def _register(self, server: Server) -> None:
-        service = RouteService(self._context, self._reader)
+        service = RouteService(self._context, self._reader, self._desk, self._callers)
         reads: dict[str, _Handle] = {
             f"/{DATA_SERVICE}/GetItem": get_item,
             f"/{DATA_SERVICE}/BatchGetItem": _read(data.BatchGetItemRequest, batch_get_item),
@@ -302,7 +302,7 @@ class RouterCore:
                 if caller.tenant.is_limited:
                     refusal = over_limit(caller.tenant, request.peer, writes, desk.now())
                     if refusal is not None:
-                        desk.refuse(refusal, reply)
+                        desk.refuse(refusal, reply, caller.tenant)
                         return
             exchange = desk.open(request, caller, reply)
             if exchange is None:

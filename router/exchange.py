@@ -11,6 +11,7 @@ from mypy_extensions import mypyc_attr
 from cache.callers import Caller, Tenant
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.tenants import shown_to
+from keyplane.model.throttling import REASON
 from router.config import RouterConfig
 from wire.metrics import Metrics
 from wire.ports import Clock, Reply, ReplyFn, Request
@@ -54,8 +55,8 @@ class Exchange:
             self.answer_bytes(result)
 
     def fail(self, error: KeyplaneError) -> None:
-        self._desk.errors.inc(error.reason.name)
         tenant = self.caller.tenant
+        self._desk.count(error, tenant)
         if tenant.prefix:
             error = shown_to(error, tenant.prefix, tenant.account)
         self._end(Reply(error=error))
@@ -90,6 +91,9 @@ class Desk:
         self.errors = metrics.counter(
             "router_errors", "Requests answered with an error, by reason.", "reason"
         )
+        self.throttled = metrics.counter(
+            "router_throttled", "Requests refused for a limit, by DynamoDB's reason.", "reason"
+        )
         self._latency = metrics.histogram(
             "router_request_seconds", "Time from a request's arrival to its answer."
         )
@@ -101,8 +105,9 @@ class Desk:
         tenant = caller.tenant
         refusal = self._refusal(request, tenant, now)
         if refusal is not None:
-            self.refuse(refusal, reply)
+            self.refuse(refusal, reply, tenant)
             return None
+        tenant.begun += 1
         wanted = self._config.timeout_s
         if request.deadline != math.inf:
             wanted = min(request.deadline - now, self._config.timeout_s_max)
@@ -113,10 +118,18 @@ class Desk:
             tenant.in_flight += 1
         return Exchange(self, caller, reply, now + wanted, now)
 
-    def refuse(self, error: KeyplaneError, reply: ReplyFn) -> None:
-        """Answers a request that is not begun."""
-        self.errors.inc(error.reason.name)
+    def refuse(self, error: KeyplaneError, reply: ReplyFn, tenant: Tenant | None = None) -> None:
+        """Answers a request that is not begun. tenant: whose it is, if that is known."""
+        self.count(error, tenant)
         reply(Reply(error=error))
+
+    def count(self, error: KeyplaneError, tenant: Tenant | None) -> None:
+        """An error that is answered."""
+        self.errors.inc(error.reason.name)
+        if error.reason is Reason.THROTTLED:
+            self.throttled.inc(error.metadata.get(REASON, ""))
+            if tenant is not None:
+                tenant.throttled += 1
 
     def close(self, tenant: Tenant, started_at: float) -> None:
         """An exchange that began then has been answered."""

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from cache.callers import Caller
+from cache.callers import Caller, Callers
 from cache.reader import MapReader
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.tenants import Role
 from keyplane.route.v1 import route_pb2 as route
 from router.context import RouterContext
-from router.exchange import Exchange
+from router.exchange import Desk, Exchange
 from router.parse import placing_hash
 from router.tables import KnownTable
 
 
 class RouteService:
-    def __init__(self, context: RouterContext, reader: MapReader) -> None:
+    def __init__(
+        self, context: RouterContext, reader: MapReader, desk: Desk, callers: Callers | None
+    ) -> None:
+        """callers: None where calls are not signed."""
         self._context = context
         self._reader = reader
+        self._desk = desk
+        self._callers = callers
 
     def explain(
         self, context: RouterContext, exchange: Exchange, request: route.ExplainRequest
@@ -60,8 +65,25 @@ class RouteService:
                     )
                     for view in self._reader.node_views()
                 ],
+                throttled={each: int(n) for each, n in self._desk.throttled.values.items()},
+                tenants=self._tenant_views(),
             )
         )
+
+    def _tenant_views(self) -> list[route.TenantView]:
+        if self._callers is None:
+            return []
+        return [
+            route.TenantView(
+                tenant_id=tenant.tenant_id,
+                requests=tenant.begun,
+                throttled=tenant.throttled,
+                in_flight=tenant.in_flight,
+                suspended=not tenant.active,
+            )
+            for tenant in self._callers.tenants
+            if tenant.begun or tenant.throttled
+        ]
 
     def _answer(
         self,

@@ -86,8 +86,9 @@ class Session:
             return named
         return self.cluster().credentials()
 
-    def client(self) -> Client:
-        return Client(self.routers(), credentials=self.credentials())
+    def client(self, routers: Sequence[str] | None = None) -> Client:
+        """routers: all of them, if none is named."""
+        return Client(routers or self.routers(), credentials=self.credentials())
 
     def metadata(self) -> str:
         """Address of the Metadata Store: $KEYPLANE_METADATA, or the cluster's."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Annotated, Any
 
 import typer
@@ -21,11 +21,15 @@ from keyplane.cli.output import EXIT_OK, Output
 from keyplane.cli.render import enum_word, hash_text, partition_facts
 from keyplane.cli.session import Session, command
 from keyplane.client.admin import AdminClient
+from keyplane.client.sync import Client
 from keyplane.metadata.v1 import metadata_pb2 as pb
+from keyplane.model.errors import KeyplaneError
 
 # Ranges of key hashes, from the top of the map to its bottom, and beats, from left to right.
 _ROWS = 16
 _COLUMNS = 60
+
+_TENANTS_SHOWN = 10
 
 # From no load to the highest shown, in steps that each double it.
 _SHADES = " ·:-=+*%#@"
@@ -67,12 +71,15 @@ def top(
     out = session.out
     looks = count or (None if out.people.is_terminal and not session.as_json else 1)
     view = _View(table, limit)
-    # Ctrl-C is the way to end it.
-    with session.admin() as admin, _screen(out) as show, suppress(KeyboardInterrupt):
+    with ExitStack() as open_:
+        admin, show = open_.enter_context(session.admin()), open_.enter_context(_screen(out))
+        routers = [open_.enter_context(session.client([each])) for each in session.routers()]
+        # Ctrl-C is the way to end it.
+        open_.enter_context(suppress(KeyboardInterrupt))
         for at in itertools.count() if looks is None else range(looks):
             if at:
                 time.sleep(interval)
-            view.look(admin)
+            view.look(admin, routers)
             show(view.show())
     out.result(view.facts())
     return EXIT_OK
@@ -97,12 +104,42 @@ class _View:
         self._heat = pb.GetHeatResponse()
         self._plan = pb.GetPlanResponse()
         self._nodes = pb.ListNodesResponse()
+        # Of all routers together, since they started: (what, whose).
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._counted_at = 0.0
+        # A second, since the last look.
+        self._rates: dict[tuple[str, str], float] = {}
 
-    def look(self, admin: AdminClient) -> None:
+    def look(self, admin: AdminClient, routers: Sequence[Client]) -> None:
         self._heat = admin.call(self._request, pb.GetHeatResponse)
         self._plan = admin.call(pb.GetPlanRequest(), pb.GetPlanResponse)
         self._nodes = admin.call(pb.ListNodesRequest(), pb.ListNodesResponse)
         self._columns.append(list(self._heat.bins))
+        self._look_at_routers(routers)
+
+    def _look_at_routers(self, routers: Sequence[Client]) -> None:
+        """Their counts so far, from which rates follow with the next look. One that does not answer
+        is left out.
+        """
+        counts: Counter[tuple[str, str]] = Counter()
+        for router in routers:
+            try:
+                view = router.describe_router(timeout_s=1.0)
+            except KeyplaneError:
+                continue
+            for reason, count in view.throttled.items():
+                counts["throttled", reason] += count
+            for tenant in view.tenants:
+                counts["requests", tenant.tenant_id] += tenant.requests
+                counts["refused", tenant.tenant_id] += tenant.throttled
+        now = time.monotonic()
+        if self._counts:
+            elapsed_s = now - self._counted_at
+            # A router that has started anew counts from 0.
+            self._rates = {
+                key: max(0, count - self._counts[key]) / elapsed_s for key, count in counts.items()
+            }
+        self._counts, self._counted_at = counts, now
 
     def facts(self) -> dict[str, Any]:
         heat = self._heat
@@ -114,6 +151,7 @@ class _View:
             "partitions": [_facts(each) for each in heat.hottest],
             "bins": [round(each, 1) for each in heat.bins],
             "nodes": [_node_facts(each) for each in self._nodes.nodes],
+            "tenants": self._tenant_facts(),
         }
 
     def show(self) -> RenderableType:
@@ -126,16 +164,48 @@ class _View:
             f"  {heat.partition_count:,} partitions"
         )
         parts: list[RenderableType] = [totals, _map_of(self._columns), self._partitions()]
-        parts += [self._nodes_table(), *self._throttles(), *self._changes()]
+        parts += [self._nodes_table(), *self._tenants()]
+        parts += [*self._throttles(), *self._changes()]
         return Group(*parts)
 
     def _throttled(self) -> dict[str, float]:
-        """Requests a second by reason."""
+        """Requests a second by reason: as storage nodes report them of their partitions, and from
+        the second look on as routers count all of them.
+        """
         heat = self._heat
-        return {
+        reported = {
             "TableReadKeyRangeThroughputExceeded": round(heat.throttled_reads_per_second, 1),
             "TableWriteKeyRangeThroughputExceeded": round(heat.throttled_writes_per_second, 1),
         }
+        counted = {
+            reason: round(rate, 1)
+            for (what, reason), rate in self._rates.items()
+            if what == "throttled"
+        }
+        return {**reported, **counted}
+
+    def _tenant_facts(self) -> list[dict[str, Any]]:
+        """Those that call, the busiest first."""
+        names = sorted({name for what, name in self._counts if what in ("requests", "refused")})
+        facts = [
+            {
+                "tenant": name,
+                "requests_per_second": round(self._rates.get(("requests", name), 0.0), 1),
+                "throttled_per_second": round(self._rates.get(("refused", name), 0.0), 1),
+            }
+            for name in names
+        ]
+        return sorted(facts, key=lambda each: -float(each["requests_per_second"]))
+
+    def _tenants(self) -> list[RenderableType]:
+        facts = self._tenant_facts()
+        if not facts:
+            return []
+        shown = _table(("tenant", "requests/s", "throttled/s"), left=(0,))
+        for each in facts[:_TENANTS_SHOWN]:
+            rates = each["requests_per_second"], each["throttled_per_second"]
+            shown.add_row(escape(each["tenant"]), *(f"{rate:,.0f}" for rate in rates))
+        return [shown]
 
     def _partitions(self) -> Table:
         columns = ("partition", "table", "node", "reads/s", "writes/s", "of its limits")

@@ -129,7 +129,7 @@ def test_a_hot_partition_is_split_and_merged_again_when_it_is_cold(
             assert change["detail"] == "dry run"
             assert partitions(admin, "orders") == 1
             assert load.ends["TableWriteKeyRangeThroughputExceeded"] > 0
-            seen = cli("top")
+            seen = cli("top", "--count", "3")
             assert seen["partitions"][0]["table"] == "orders"
             assert seen["partitions"][0]["heat"] > 0.5
             assert seen["throttled_per_second"]["TableWriteKeyRangeThroughputExceeded"] > 0

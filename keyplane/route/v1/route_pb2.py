@@ -26,15 +26,17 @@ from keyplane.catalog.v1 import catalog_pb2 as keyplane_dot_catalog_dot_v1_dot_c
 from keyplane.data.v1 import data_pb2 as keyplane_dot_data_dot_v1_dot_data__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkeyplane/route/v1/route.proto\x12\x11keyplane.route.v1\x1a!keyplane/catalog/v1/catalog.proto\x1a\x1bkeyplane/data/v1/data.proto\"D\n\x0e\x45xplainRequest\x12\r\n\x05table\x18\x01 \x01(\t\x12#\n\x03key\x18\x02 \x01(\x0b\x32\x16.keyplane.data.v1.Item\"\xd8\x01\n\x0f\x45xplainResponse\x12\x10\n\x08key_hash\x18\x01 \x01(\x06\x12\x31\n\tpartition\x18\x02 \x01(\x0b\x32\x1e.keyplane.catalog.v1.Partition\x12\'\n\x04node\x18\x03 \x01(\x0b\x32\x19.keyplane.catalog.v1.Node\x12.\n\x06source\x18\x04 \x01(\x0e\x32\x1e.keyplane.route.v1.RouteSource\x12\x13\n\x0bmap_version\x18\x05 \x01(\x04\x12\x12\n\nmap_age_ms\x18\x06 \x01(\x04\"\x17\n\x15\x44\x65scribeRouterRequest\"\x9d\x01\n\x16\x44\x65scribeRouterResponse\x12,\n\x06tables\x18\x01 \x03(\x0b\x32\x1c.keyplane.route.v1.TableView\x12(\n\x05nodes\x18\x02 \x03(\x0b\x32\x19.keyplane.catalog.v1.Node\x12+\n\x05memds\x18\x03 \x03(\x0b\x32\x1c.keyplane.route.v1.MemdsView\"\xbf\x01\n\tTableView\x12)\n\x05table\x18\x01 \x01(\x0b\x32\x1a.keyplane.catalog.v1.Table\x12\x13\n\x0bmap_version\x18\x02 \x01(\x04\x12\x12\n\nmap_age_ms\x18\x03 \x01(\x04\x12\x17\n\x0fpartition_count\x18\x04 \x01(\x04\x12\x15\n\roverlay_count\x18\x05 \x01(\x04\x12.\n\x06source\x18\x06 \x01(\x0e\x32\x1e.keyplane.route.v1.RouteSource\"C\n\tMemdsView\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x13\n\x0blast_result\x18\x02 \x01(\t\x12\x10\n\x08requests\x18\x03 \x01(\x04\"i\n\tRouteHint\x12\x32\n\npartitions\x18\x01 \x03(\x0b\x32\x1e.keyplane.catalog.v1.Partition\x12(\n\x05nodes\x18\x02 \x03(\x0b\x32\x19.keyplane.catalog.v1.Node*\xa8\x01\n\x0bRouteSource\x12\x1c\n\x18ROUTE_SOURCE_UNSPECIFIED\x10\x00\x12\x17\n\x13ROUTE_SOURCE_MEMORY\x10\x01\x12\x15\n\x11ROUTE_SOURCE_HINT\x10\x02\x12\x16\n\x12ROUTE_SOURCE_MEMDS\x10\x03\x12\x19\n\x15ROUTE_SOURCE_SNAPSHOT\x10\x04\x12\x18\n\x14ROUTE_SOURCE_STORAGE\x10\x05\x32\xc7\x01\n\x0cRouteService\x12P\n\x07\x45xplain\x12!.keyplane.route.v1.ExplainRequest\x1a\".keyplane.route.v1.ExplainResponse\x12\x65\n\x0e\x44\x65scribeRouter\x12(.keyplane.route.v1.DescribeRouterRequest\x1a).keyplane.route.v1.DescribeRouterResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkeyplane/route/v1/route.proto\x12\x11keyplane.route.v1\x1a!keyplane/catalog/v1/catalog.proto\x1a\x1bkeyplane/data/v1/data.proto\"D\n\x0e\x45xplainRequest\x12\r\n\x05table\x18\x01 \x01(\t\x12#\n\x03key\x18\x02 \x01(\x0b\x32\x16.keyplane.data.v1.Item\"\xd8\x01\n\x0f\x45xplainResponse\x12\x10\n\x08key_hash\x18\x01 \x01(\x06\x12\x31\n\tpartition\x18\x02 \x01(\x0b\x32\x1e.keyplane.catalog.v1.Partition\x12\'\n\x04node\x18\x03 \x01(\x0b\x32\x19.keyplane.catalog.v1.Node\x12.\n\x06source\x18\x04 \x01(\x0e\x32\x1e.keyplane.route.v1.RouteSource\x12\x13\n\x0bmap_version\x18\x05 \x01(\x04\x12\x12\n\nmap_age_ms\x18\x06 \x01(\x04\"\x17\n\x15\x44\x65scribeRouterRequest\"\xcc\x02\n\x16\x44\x65scribeRouterResponse\x12,\n\x06tables\x18\x01 \x03(\x0b\x32\x1c.keyplane.route.v1.TableView\x12(\n\x05nodes\x18\x02 \x03(\x0b\x32\x19.keyplane.catalog.v1.Node\x12+\n\x05memds\x18\x03 \x03(\x0b\x32\x1c.keyplane.route.v1.MemdsView\x12K\n\tthrottled\x18\x04 \x03(\x0b\x32\x38.keyplane.route.v1.DescribeRouterResponse.ThrottledEntry\x12.\n\x07tenants\x18\x05 \x03(\x0b\x32\x1d.keyplane.route.v1.TenantView\x1a\x30\n\x0eThrottledEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"j\n\nTenantView\x12\x11\n\ttenant_id\x18\x01 \x01(\t\x12\x10\n\x08requests\x18\x02 \x01(\x04\x12\x11\n\tthrottled\x18\x03 \x01(\x04\x12\x11\n\tin_flight\x18\x04 \x01(\r\x12\x11\n\tsuspended\x18\x05 \x01(\x08\"\xbf\x01\n\tTableView\x12)\n\x05table\x18\x01 \x01(\x0b\x32\x1a.keyplane.catalog.v1.Table\x12\x13\n\x0bmap_version\x18\x02 \x01(\x04\x12\x12\n\nmap_age_ms\x18\x03 \x01(\x04\x12\x17\n\x0fpartition_count\x18\x04 \x01(\x04\x12\x15\n\roverlay_count\x18\x05 \x01(\x04\x12.\n\x06source\x18\x06 \x01(\x0e\x32\x1e.keyplane.route.v1.RouteSource\"C\n\tMemdsView\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x13\n\x0blast_result\x18\x02 \x01(\t\x12\x10\n\x08requests\x18\x03 \x01(\x04\"i\n\tRouteHint\x12\x32\n\npartitions\x18\x01 \x03(\x0b\x32\x1e.keyplane.catalog.v1.Partition\x12(\n\x05nodes\x18\x02 \x03(\x0b\x32\x19.keyplane.catalog.v1.Node*\xa8\x01\n\x0bRouteSource\x12\x1c\n\x18ROUTE_SOURCE_UNSPECIFIED\x10\x00\x12\x17\n\x13ROUTE_SOURCE_MEMORY\x10\x01\x12\x15\n\x11ROUTE_SOURCE_HINT\x10\x02\x12\x16\n\x12ROUTE_SOURCE_MEMDS\x10\x03\x12\x19\n\x15ROUTE_SOURCE_SNAPSHOT\x10\x04\x12\x18\n\x14ROUTE_SOURCE_STORAGE\x10\x05\x32\xc7\x01\n\x0cRouteService\x12P\n\x07\x45xplain\x12!.keyplane.route.v1.ExplainRequest\x1a\".keyplane.route.v1.ExplainResponse\x12\x65\n\x0e\x44\x65scribeRouter\x12(.keyplane.route.v1.DescribeRouterRequest\x1a).keyplane.route.v1.DescribeRouterResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'keyplane.route.v1.route_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ROUTESOURCE']._serialized_start=961
-  _globals['_ROUTESOURCE']._serialized_end=1129
+  _globals['_DESCRIBEROUTERRESPONSE_THROTTLEDENTRY']._loaded_options = None
+  _globals['_DESCRIBEROUTERRESPONSE_THROTTLEDENTRY']._serialized_options = b'8\001'
+  _globals['_ROUTESOURCE']._serialized_start=1244
+  _globals['_ROUTESOURCE']._serialized_end=1412
   _globals['_EXPLAINREQUEST']._serialized_start=116
   _globals['_EXPLAINREQUEST']._serialized_end=184
   _globals['_EXPLAINRESPONSE']._serialized_start=187
@@ -42,13 +44,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DESCRIBEROUTERREQUEST']._serialized_start=405
   _globals['_DESCRIBEROUTERREQUEST']._serialized_end=428
   _globals['_DESCRIBEROUTERRESPONSE']._serialized_start=431
-  _globals['_DESCRIBEROUTERRESPONSE']._serialized_end=588
-  _globals['_TABLEVIEW']._serialized_start=591
-  _globals['_TABLEVIEW']._serialized_end=782
-  _globals['_MEMDSVIEW']._serialized_start=784
-  _globals['_MEMDSVIEW']._serialized_end=851
-  _globals['_ROUTEHINT']._serialized_start=853
-  _globals['_ROUTEHINT']._serialized_end=958
-  _globals['_ROUTESERVICE']._serialized_start=1132
-  _globals['_ROUTESERVICE']._serialized_end=1331
+  _globals['_DESCRIBEROUTERRESPONSE']._serialized_end=763
+  _globals['_DESCRIBEROUTERRESPONSE_THROTTLEDENTRY']._serialized_start=715
+  _globals['_DESCRIBEROUTERRESPONSE_THROTTLEDENTRY']._serialized_end=763
+  _globals['_TENANTVIEW']._serialized_start=765
+  _globals['_TENANTVIEW']._serialized_end=871
+  _globals['_TABLEVIEW']._serialized_start=874
+  _globals['_TABLEVIEW']._serialized_end=1065
+  _globals['_MEMDSVIEW']._serialized_start=1067
+  _globals['_MEMDSVIEW']._serialized_end=1134
+  _globals['_ROUTEHINT']._serialized_start=1136
+  _globals['_ROUTEHINT']._serialized_end=1241
+  _globals['_ROUTESERVICE']._serialized_start=1415
+  _globals['_ROUTESERVICE']._serialized_end=1614
 # @@protoc_insertion_point(module_scope)

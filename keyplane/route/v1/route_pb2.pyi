@@ -134,29 +134,93 @@ Global___DescribeRouterRequest: _TypeAlias = DescribeRouterRequest  # noqa: Y015
 class DescribeRouterResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ThrottledEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TABLES_FIELD_NUMBER: _builtins.int
     NODES_FIELD_NUMBER: _builtins.int
     MEMDS_FIELD_NUMBER: _builtins.int
+    THROTTLED_FIELD_NUMBER: _builtins.int
+    TENANTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def tables(self) -> _containers.RepeatedCompositeFieldContainer[Global___TableView]: ...
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[_catalog_pb2.Node]: ...
     @_builtins.property
     def memds(self) -> _containers.RepeatedCompositeFieldContainer[Global___MemdsView]: ...
+    @_builtins.property
+    def throttled(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Requests refused for a limit since the router started, by DynamoDB's reason."""
+
+    @_builtins.property
+    def tenants(self) -> _containers.RepeatedCompositeFieldContainer[Global___TenantView]:
+        """Where calls are signed: tenants that have called since the router started."""
+
     def __init__(
         self,
         *,
         tables: _abc.Iterable[Global___TableView] | None = ...,
         nodes: _abc.Iterable[_catalog_pb2.Node] | None = ...,
         memds: _abc.Iterable[Global___MemdsView] | None = ...,
+        throttled: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        tenants: _abc.Iterable[Global___TenantView] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["memds", b"memds", "nodes", b"nodes", "tables", b"tables"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["memds", b"memds", "nodes", b"nodes", "tables", b"tables", "tenants", b"tenants", "throttled", b"throttled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DescribeRouterResponse: _TypeAlias = DescribeRouterResponse  # noqa: Y015
+
+@_typing.final
+class TenantView(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_ID_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    THROTTLED_FIELD_NUMBER: _builtins.int
+    IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    SUSPENDED_FIELD_NUMBER: _builtins.int
+    tenant_id: _builtins.str
+    requests: _builtins.int
+    """Since the router started."""
+    throttled: _builtins.int
+    in_flight: _builtins.int
+    suspended: _builtins.bool
+    def __init__(
+        self,
+        *,
+        tenant_id: _builtins.str = ...,
+        requests: _builtins.int = ...,
+        throttled: _builtins.int = ...,
+        in_flight: _builtins.int = ...,
+        suspended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_flight", b"in_flight", "requests", b"requests", "suspended", b"suspended", "tenant_id", b"tenant_id", "throttled", b"throttled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TenantView: _TypeAlias = TenantView  # noqa: Y015
 
 @_typing.final
 class TableView(_message.Message):

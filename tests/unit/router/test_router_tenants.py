@@ -73,6 +73,13 @@ class Tenants:
             DATA + "GetItem", request, data.GetItemResponse, signer=signer, **more
         )
 
+    def describe(self, who: str | Signer) -> route.DescribeRouterResponse:
+        signer = self.signers[who] if isinstance(who, str) else who
+        request, response = route.DescribeRouterRequest(), route.DescribeRouterResponse
+        call = self.world.call(ROUTE + "DescribeRouter", request, response, signer=signer)
+        answer: route.DescribeRouterResponse = call.wait()
+        return answer
+
     def refusal(self, who: str | Signer, **more: Any) -> KeyplaneError:
         error: KeyplaneError = self.get(who, **more).error()
         return error
@@ -140,19 +147,13 @@ def test_a_table_of_another_tenant_is_as_if_it_were_not_there(tenants: Tenants) 
 
 
 def test_a_router_describes_to_each_what_is_its_own(tenants: Tenants) -> None:
-    def describe(signer: Signer) -> Any:
-        request = route.DescribeRouterRequest()
-        response = route.DescribeRouterResponse
-        call = tenants.world.call
-        return call(ROUTE + "DescribeRouter", request, response, signer=signer).wait()
-
     for who in ("ann", "bob"):
         tenants.get(who).wait()
-    own = describe(tenants.signers["ann"])
+    own = tenants.describe("ann")
     assert [view.table.name for view in own.tables] == ["music"]
     assert not own.nodes
     assert not own.memds
-    everything = describe(tenants.sign(VAULT.operator))
+    everything = tenants.describe(tenants.sign(VAULT.operator))
     assert {"acme/music", "bolt/music"} <= {view.table.name for view in everything.tables}
     assert everything.nodes
     assert everything.memds
@@ -364,6 +365,24 @@ def test_a_tenant_makes_as_many_requests_a_second_as_it_may(tenants: Tenants) ->
     tenants.world.clock.run_for(REVOKED_WITHIN_S)
     for each in [tenants.get("ann") for _ in range(30)]:
         each.wait()
+
+
+def test_a_router_counts_what_tenants_ask_and_what_limits_refuse(tenants: Tenants) -> None:
+    """For the operator only."""
+    tenants.set("acme", requests_per_second=10)
+    tenants.world.clock.run_for(REVOKED_WITHIN_S + 1.0)
+    for _ in range(30):
+        tenants.get("ann")
+    tenants.get("bob").wait()
+    tenants.world.clock.run_for(0.5)
+    described = tenants.describe(tenants.sign(VAULT.operator))
+    views = {each.tenant_id: each for each in described.tenants}
+    assert (views["acme"].requests, views["acme"].throttled) == (10, 20)
+    assert (views["bolt"].requests, views["bolt"].throttled) == (1, 0)
+    assert dict(described.throttled) == {"TableReadAccountLimitExceeded": 20}
+    own = tenants.describe("ann")
+    assert not own.tenants
+    assert not own.throttled
 
 
 def test_a_tenant_uses_as_many_connections_as_it_may(tenants: Tenants) -> None:
