@@ -90,32 +90,31 @@ class Admission(Observer):
             ),
         )
         units = units_of(request, storage.ExecuteResponse.FromString(reply.payload))
-        for what, level, taken in zip(("read", "write"), levels, units, strict=True):
-            level.take(taken, now)
-            if level.left < -_PARTITION_SLACK:
-                self.world.violate(
-                    "I11",
-                    f"{server.name} has done {-level.left:.0f} {what} units more of partition"
-                    f" {partition_id} than it may",
-                    f"p{partition_id}",
-                    server.name,
-                )
+        what = f"units of partition {partition_id} at {server.name}"
+        self._charge(levels, units, _PARTITION_SLACK, what, f"p{partition_id}", server.name)
 
     def _count_table(self, call: SimCall) -> None:
         name, units = _table_units(call)
         spec = self._specs.get(name)
         if spec is None:
             return
-        now = self.world.now
         levels = self._tables.setdefault(name, (self._budget(spec), self._budget(spec)))
-        for what, level, taken in zip(("read", "write"), levels, units, strict=True):
-            level.take(taken, now)
-            if level.left < -_TABLE_SLACK:
-                self.world.violate(
-                    "I11",
-                    f"routers have let in {-level.left:.0f} {what} units more of table {name!r}"
-                    " than it may use",
-                )
+        self._charge(levels, units, _TABLE_SLACK, f"units of table {name!r}")
+
+    def _charge(
+        self,
+        levels: tuple[_Level, _Level],
+        units: tuple[float, float],
+        slack: float,
+        what: str,
+        *about: str,
+    ) -> None:
+        """Takes read and write units. what: whose they are."""
+        for kind, level, taken in zip(("read", "write"), levels, units, strict=True):
+            level.take(taken, self.world.now)
+            if level.left < -slack:
+                message = f"{-level.left:.0f} more {kind} {what} were used than there are"
+                self.world.violate("I11", message, *about)
 
     def _budget(self, spec: TableSpec) -> _Level:
         depth = spec.units * self.world.topology.granter.burst_s
