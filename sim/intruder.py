@@ -10,12 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from keyplane.data.v1 import data_pb2 as data
+from keyplane.metadata.v1 import metadata_pb2 as metadata
 from keyplane.model.credentials import Credentials
 from keyplane.model.signature import HEADER, KEY_ID_CHARS, SECRET_BYTES, Signer
 from keyplane.model.vault import OPERATOR_KEY_ID
 from sim.network import SimCall, Tap
 from sim.process import SimProcess, address_of
-from sim.tenancy import READER, Tenancy
+from sim.tenancy import READER, TENANT_SERVICE, Tenancy
+from sim.topology import METADATA
 from sim.world import World
 from wire.ports import Reply
 
@@ -31,6 +33,7 @@ _OVERHEARD_MAX = 64
 _DATA = "/keyplane.data.v1.DataService/"
 _GET = _DATA + "GetItem"
 _PUT = _DATA + "PutItem"
+_STORE = "/keyplane.metadata.v1.MetadataService/"
 _READS = (_GET, _DATA + "BatchGetItem", _DATA + "Query", _DATA + "Scan")
 
 # Seconds by which clocks that sign for another time are off: more than a server may take.
@@ -64,6 +67,7 @@ class Intruder(Tap):
         self._tries: tuple[Callable[[], None], ...] = (
             *(self._replay, self._alter, self._forge, self._mistime),
             *(self._use_old_key, self._name_others_table, self._write_as_reader),
+            self._ask_the_store,
         )
         world.network.tap(self)
 
@@ -156,6 +160,29 @@ class Intruder(Tap):
             request.item.attributes["at"].n = "0"
             self._sign_and_send(credentials, _PUT, request.SerializeToString())
 
+    def _ask_the_store(self) -> None:
+        """The Metadata Store for what only the operator may have, unsigned or as a reader; or for
+        all tables that there are.
+        """
+        rng = self._rng
+        own, other = rng.sample(self._tenants, 2)
+        method, request = rng.choice(
+            (
+                (_STORE + "ListTables", metadata.ListTablesRequest()),
+                (_STORE + "DescribeTable", metadata.DescribeTableRequest(table=f"{other}/orders")),
+                (_STORE + "SplitPartition", metadata.SplitPartitionRequest(table=f"{own}/orders")),
+                (TENANT_SERVICE + "ListUsers", metadata.ListUsersRequest(tenant_id=other)),
+                (TENANT_SERVICE + "ListTenants", metadata.ListTenantsRequest()),
+            )
+        )
+        payload, credentials = request.SerializeToString(), None
+        if rng.random() < 0.8:
+            credentials = self._reader(own)
+        header = None
+        if credentials is not None:
+            header = self._signer(credentials, 0.0).value(method, payload)
+        self._send(METADATA, method, payload, header)
+
     # --- helpers --------------------------------------------------------------------------------
 
     def _tenant(self) -> str:
@@ -183,6 +210,10 @@ class Intruder(Tap):
     def _sign_and_send(
         self, credentials: Credentials, method: str, payload: bytes, off_s: float = 0.0
     ) -> None:
+        header = self._signer(credentials, off_s).value(method, payload)
+        self._send(self._router(), method, payload, header)
+
+    def _signer(self, credentials: Credentials, off_s: float) -> Signer:
         signer = self._signers.get((credentials, off_s))
         if signer is None:
             clock = self._process.clock
@@ -192,11 +223,11 @@ class Intruder(Tap):
                 lambda: clock.wall() + off_s,
                 self._rng.randbytes,
             )
-        self._send(self._router(), method, payload, signer.value(method, payload))
+        return signer
 
-    def _send(self, router: str, method: str, payload: bytes, header: str | None) -> None:
+    def _send(self, server: str, method: str, payload: bytes, header: str | None) -> None:
         self._transport.call(
-            address_of(router),
+            address_of(server),
             method,
             payload,
             self._process.clock.now() + _TIMEOUT_S,

@@ -4,7 +4,7 @@ Every data call that a router answered was signed by a key that it held, of a te
 not hold for suspended; was neither old nor seen before in that life; had the role it takes; and
 reached partitions and values of its own tenant alone. What a router holds of tenants only gets
 newer, and is the newest in time where nothing is wrong. No tenant makes more requests than it may
-at one router.
+at one router. The Metadata Store answers the operator, and users who look at what is theirs.
 
 Signatures, times and rates are reckoned here anew; keys are known from the answers that gave them
 out. A call can arrive twice: it is enough that one of the arrivals could be answered.
@@ -21,8 +21,10 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from keyplane.metadata.v1 import metadata_pb2 as pb
+from keyplane.model.vault import OPERATOR_KEY_ID
 from keyplane.storage.v1 import storage_pb2 as storage
 from sim.held import HeldKey, HeldTenants
+from sim.intruder import INTRUDER
 from sim.network import SimCall
 from sim.observers.base import Observer
 from sim.observers.one_owner import EXECUTE
@@ -33,6 +35,9 @@ from wire.ports import Reply
 
 _TENANT_SERVICE = "/keyplane.metadata.v1.TenantService/"
 _CREATE, _ROTATE = f"{_TENANT_SERVICE}CreateUser", f"{_TENANT_SERVICE}RotateKey"
+_STORE = "/keyplane.metadata.v1.MetadataService/"
+_LIST = f"{_STORE}ListTables"
+_LOOKS = (_LIST, f"{_STORE}DescribeTable")
 _DATA = "/keyplane.data.v1.DataService/"
 _WRITES = tuple(_DATA + name for name in ("PutItem", "DeleteItem", "BatchWriteItem"))
 _WRITE_ROLE = 2
@@ -133,6 +138,8 @@ class Tenants(Observer):
             arrivals = [each for each in self._arrivals.get(call, ()) if each.server is server]
             if arrivals:
                 self._check_answer(self._held, call, arrivals, reply)
+        if server.name == METADATA and reply.error is None:
+            self._check_store(call, server, reply)
 
     def on_reply(self, call: SimCall, reply: Reply) -> None:
         self._arrivals.pop(call, None)
@@ -204,6 +211,30 @@ class Tenants(Observer):
             self._wrong(call, server, "of a tenant that it has heard is suspended")
         if call.method in _WRITES and all(each.role < _WRITE_ROLE for each in known):
             self._wrong(call, server, "of a user who may only read")
+
+    def _check_store(self, call: SimCall, server: SimProcess, reply: Reply) -> None:
+        """The Metadata Store answers the operator, who storage nodes are, too; and users of tenants
+        who look at what is theirs: nobody in these worlds may do more.
+        """
+        if not call.method.startswith((_STORE, _TENANT_SERVICE)):
+            return
+        key_id = call.metadata.get(_HEADER, "")[:_KEY_ID_CHARS]
+        if key_id == OPERATOR_KEY_ID and call.source.name != INTRUDER:
+            return
+        key = self._keys.get(key_id)
+        if key is None:
+            self._wrong(call, server, "under no key that anybody was given")
+        if call.method not in _LOOKS:
+            self._wrong(call, server, "of a user who may only look")
+        if call.method == _LIST:
+            maps = self.world.metadata.core.catalog.maps
+            for table in pb.ListTablesResponse.FromString(reply.payload).tables:
+                if maps[table.table_id].table.name != f"{key.tenant}/{table.name}":
+                    self._wrong(call, server, f"with a table that is not of tenant {key.tenant!r}")
+        for tenant in self.world.topology.tenants:
+            # Nobody says whose a table is.
+            if tenant.name.encode() in call.payload + reply.payload:
+                self._wrong(call, server, f"and the names of tenant {tenant.name!r}")
 
     def _wrong(self, call: SimCall, server: SimProcess, how: str) -> NoReturn:
         method = call.method.rpartition("/")[2]
