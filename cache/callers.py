@@ -86,7 +86,7 @@ class Caller:
         self.tenant = tenant
         self.user = user
         self.role = role
-        self.signers: dict[int, Window] = {}
+        self.signers: dict[bytes, Window] = {}
         self._key: SigningKey | None = None
 
     @property
@@ -214,7 +214,7 @@ class Callers:
             raise _suspended(caller)
         return caller
 
-    def _new_signer(self, caller: Caller, signer: int, now_ms: int) -> Window:
+    def _new_signer(self, caller: Caller, signer: bytes, now_ms: int) -> Window:
         signers = caller.signers
         if len(signers) >= SIGNERS_PER_KEY_MAX or self._signers >= SIGNERS_MAX:
             self._sweep(now_ms)

@@ -107,9 +107,10 @@ class Desk:
         if request.deadline != math.inf:
             wanted = min(request.deadline - now, self._config.timeout_s_max)
         self.in_flight += 1
-        if not tenant.in_flight:
-            self._busy += 1
-        tenant.in_flight += 1
+        if self._shared:
+            if not tenant.in_flight:
+                self._busy += 1
+            tenant.in_flight += 1
         return Exchange(self, caller, reply, now + wanted, now)
 
     def refuse(self, error: KeyplaneError, reply: ReplyFn) -> None:
@@ -120,9 +121,10 @@ class Desk:
     def close(self, tenant: Tenant, started_at: float) -> None:
         """An exchange that began then has been answered."""
         self.in_flight -= 1
-        tenant.in_flight -= 1
-        if not tenant.in_flight:
-            self._busy -= 1
+        if self._shared:
+            tenant.in_flight -= 1
+            if not tenant.in_flight:
+                self._busy -= 1
         self._latency.observe(self._clock.now() - started_at)
         self._check_idle()
 

@@ -116,7 +116,7 @@ class Intruder(Tap):
         request.consistent_read = not request.consistent_read
         packed = bytearray(b64decode(chosen.header[KEY_ID_CHARS + 1 :]))
         # Its number, so that it has not been seen.
-        packed[17:25] = self._rng.randrange(1 << 20, 1 << 21).to_bytes(8, "big")
+        packed[16:24] = self._rng.randrange(1 << 20, 1 << 21).to_bytes(8, "big")
         header = chosen.header[: KEY_ID_CHARS + 1] + b64encode(packed).decode()
         self._send(chosen.server.name, _GET, request.SerializeToString(), header)
 

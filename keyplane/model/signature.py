@@ -2,13 +2,13 @@
 
 It travels in one field of gRPC metadata, `keyplane-authorization`, always of the same length:
 
-    key id, 20 characters | "." | base64 of 57 bytes, 76 characters
-    57 bytes: format 1 (1) | milliseconds since 1970 (8) | signer (8) | sequence (8) | MAC (32)
+    key id, 20 characters | format, "1" | base64 of 42 bytes, 56 characters
+    42 bytes: milliseconds since 1970 (8) | signer (8) | sequence (8) | MAC (18)
 
-Numbers are big-endian. The MAC is keyed BLAKE2b (RFC 7693) of 32 bytes, under the key's secret, of
-the first 25 bytes, the full name of the method, a zero byte and the message. A signer is a random
-number that somebody who signs draws once; its sequence numbers rise, so that a server can tell
-whether it has seen a call before without remembering each (`cache.replays`).
+Numbers are big-endian. The MAC is keyed BLAKE2b (RFC 7693) of 18 bytes, under the key's secret, of
+the format, the first 24 bytes, the full name of the method, a zero byte and the message. A signer
+is a random number that somebody who signs draws once; its sequence numbers rise, so that a server
+can tell whether it has seen a call before without remembering each (`cache.replays`).
 """
 
 from __future__ import annotations
@@ -28,42 +28,49 @@ from keyplane.model.numbers import read_u64_be
 HEADER: Final = "keyplane-authorization"
 
 KEY_ID_CHARS: Final = 20
-VALUE_CHARS: Final = KEY_ID_CHARS + 1 + 76
+VALUE_CHARS: Final = KEY_ID_CHARS + 1 + 56
 
-# A key's secret, as random as the digest is long.
 SECRET_BYTES: Final = 32
 
-_FORMAT: Final = 1
-_SIGNED_BYTES: Final = 25
-_MAC_BYTES: Final = 32
+_FORMAT: Final = b"1"
+_SIGNED_BYTES: Final = 24
+_MAC_BYTES: Final = 18
 _PACKED_BYTES: Final = _SIGNED_BYTES + _MAC_BYTES
 
 # Longer messages are not copied to be signed.
 _COPIED_BYTES_MAX: Final = 16 * 1024
 
-_DOT: Final = ord(".")
+# Full names of methods with the zero byte, as they are signed; of as many as any server has.
+_METHODS_MAX: Final = 256
+_METHODS: Final[dict[str, bytes]] = {}
 
 
 class SigningKey:
-    """Keyed BLAKE2b of one secret, with the state after the key kept.
+    """Keyed BLAKE2b of one secret, with its state after key and format kept: the key is a block of
+    its own, and compressed only when more comes.
 
-    It does what HMAC-SHA256 does in two thirds of the time, which a router feels: it verifies one
-    for every request.
+    It does what HMAC-SHA256 does in half the time, which a router feels: it verifies one for every
+    request.
     """
 
     __slots__ = ("_keyed",)
 
     def __init__(self, secret: bytes) -> None:
         """secret: up to 64 bytes."""
-        self._keyed = hashlib.blake2b(key=secret, digest_size=_MAC_BYTES)
+        self._keyed = hashlib.blake2b(_FORMAT, key=secret, digest_size=_MAC_BYTES)
 
     def mac(self, head: bytes, method: str, payload: bytes) -> bytes:
-        """head: the first 25 bytes."""
+        """head: the first 24 bytes."""
+        named = _METHODS.get(method)
+        if named is None:
+            named = method.encode() + b"\0"
+            if len(_METHODS) < _METHODS_MAX:
+                _METHODS[method] = named
         state = self._keyed.copy()
         if len(payload) <= _COPIED_BYTES_MAX:
-            state.update(b"".join((head, method.encode(), b"\0", payload)))
+            state.update(b"".join((head, named, payload)))
         else:
-            state.update(b"".join((head, method.encode(), b"\0")))
+            state.update(head + named)
             state.update(payload)
         return state.digest()
 
@@ -75,7 +82,13 @@ class Signature:
     __slots__ = ("head", "key_id", "mac", "sequence", "signed_at_ms", "signer")
 
     def __init__(
-        self, key_id: bytes, head: bytes, signed_at_ms: int, signer: int, sequence: int, mac: bytes
+        self,
+        key_id: bytes,
+        head: bytes,
+        signed_at_ms: int,
+        signer: bytes,
+        sequence: int,
+        mac: bytes,
     ) -> None:
         self.key_id = key_id
         self.head = head
@@ -88,20 +101,20 @@ class Signature:
 def read_signature(value: bytes) -> Signature:
     """Raises KeyplaneError(BAD_SIGNATURE) on a value of another form."""
     at: i64 = KEY_ID_CHARS
-    if len(value) != VALUE_CHARS or value[at] != _DOT:
+    if len(value) != VALUE_CHARS or value[at] != _FORMAT[0]:
         raise malformed()
     try:
         packed = a2b_base64(value[at + 1 :])
     except ValueError:
         raise malformed() from None
-    if len(packed) != _PACKED_BYTES or packed[0] != _FORMAT:
+    if len(packed) != _PACKED_BYTES:
         raise malformed()
     return Signature(
         value[:at],
         packed[:_SIGNED_BYTES],
-        read_u64_be(packed, 1),
-        read_u64_be(packed, 9),
-        read_u64_be(packed, 17),
+        read_u64_be(packed, 0),
+        packed[8:16],
+        read_u64_be(packed, 16),
         packed[_SIGNED_BYTES:],
     )
 
@@ -127,7 +140,7 @@ class Signer:
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """wall: seconds since 1970. entropy: so many random bytes."""
-        self._start = key_id + "."
+        self._start = key_id + _FORMAT.decode()
         self._key = SigningKey(secret)
         self._wall = wall
         self._signer = entropy(8)
@@ -138,6 +151,6 @@ class Signer:
         """Of the header, for one attempt at a call."""
         signed_at = int(self._wall() * 1000.0).to_bytes(8, "big")
         sequence = next(self._sequence).to_bytes(8, "big")
-        head = b"".join((b"\x01", signed_at, self._signer, sequence))
+        head = signed_at + self._signer + sequence
         packed = b2a_base64(head + self._key.mac(head, method, payload), newline=False)
         return self._start + packed.decode()

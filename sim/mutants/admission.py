@@ -77,7 +77,7 @@ ADMISSION: tuple[Mutant, ...] = (
         (
             Edit(
                 Budget.refill,
-                "max(0.0, min(enough, bucket.level - self.granted, bucket.level * share))",
+                "max(0.0, min(enough, left, bucket.level * share))",
                 "max(0.0, enough)",
             ),
         ),
@@ -92,7 +92,7 @@ ADMISSION: tuple[Mutant, ...] = (
         "refused-and-sent",
         "A router counts a request as refused, and sends it.",
         ("I11",),
-        (Edit(TableLimits.admit, "return self._refusal(writes)", "return None"),),
+        (Edit(TableLimits.admit, "return refusals.after(RETRY_AFTER_S)", "return None"),),
     ),
     Mutant(
         "splits-the-lukewarm",

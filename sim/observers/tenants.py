@@ -44,7 +44,8 @@ _WRITE_ROLE = 2
 
 _HEADER = "keyplane-authorization"
 _KEY_ID_CHARS = 20
-_SIGNED_BYTES = 25
+_FORMAT = b"1"
+_SIGNED_BYTES, _MAC_BYTES = 24, 18
 _SKEW_S = 30.0
 
 # Who wrote a value, as it begins (`sim.lane`).
@@ -180,17 +181,17 @@ class Tenants(Observer):
             self._wrong(call, server, "under no key that anybody was given")
         packed = b64decode(header[_KEY_ID_CHARS + 1 :])
         head, mac = packed[:_SIGNED_BYTES], packed[_SIGNED_BYTES:]
-        signed = head + call.method.encode() + b"\0" + call.payload
-        if hashlib.blake2b(signed, key=key.secret, digest_size=32).digest() != mac:
+        signed = _FORMAT + head + call.method.encode() + b"\0" + call.payload
+        if hashlib.blake2b(signed, key=key.secret, digest_size=_MAC_BYTES).digest() != mac:
             self._wrong(call, server, "under a signature that is not its own")
-        signed_at = int.from_bytes(head[1:9], "big") / 1000.0
+        signed_at = int.from_bytes(head[:8], "big") / 1000.0
         off_s = min((abs(each.wall - signed_at) for each in arrivals), default=0.0)
         if off_s > _SKEW_S + 0.01:
             self._wrong(call, server, f"signed {off_s:.1f} s before or after it came")
         life = self._lives.setdefault(server, _Life())
-        if (key_id, head[9:]) in life.seen:
+        if (key_id, head[8:]) in life.seen:
             self._wrong(call, server, "for a second time")
-        life.seen.add((key_id, head[9:]))
+        life.seen.add((key_id, head[8:]))
         known = [
             one
             for each in arrivals

@@ -23,6 +23,9 @@ pytestmark = pytest.mark.cluster
 # 100 write units.
 LARGE = "x" * (100 * 1024 - 40)
 
+# 1,700 units: more than one partition does, and less than two.
+WRITES_PER_S = 17.0
+
 # Seconds, far shorter than the defaults so that a test sees everything.
 PLANNER = {"KEYPLANE_HOT_FOR_S": "2", "KEYPLANE_COLD_S": "15"}
 
@@ -50,7 +53,7 @@ def cli(home: Path) -> Cli:
 
 
 class Load:
-    """Writes of large items from several threads, as many as are let in."""
+    """Writes of large items at a steady rate."""
 
     def __init__(self, cluster: Cluster, table: str, users: int) -> None:
         self.ends: Counter[str] = Counter()
@@ -59,26 +62,33 @@ class Load:
         self._table = table
         self._users = users
 
-    def write(self, first: int) -> None:
+    def of_next(self, seconds: float) -> Counter[str]:
+        """How the writes of so long end."""
+        before = Counter(self.ends)
+        time.sleep(seconds)
+        return self.ends - before
+
+    def write(self) -> None:
         config = ClientConfig(attempts_max=1)
         with Client(self._cluster.addresses(Kind.ROUTER), config=config) as client:
-            number = first
+            number, due = 0, time.monotonic()
             while not self.stopping:
                 number += 1
+                # Whatever the machine is busy with besides.
+                due += 1 / WRITES_PER_S
+                time.sleep(max(0.0, due - time.monotonic()))
                 item = {"id": f"user-{number % self._users}", "value": LARGE}
                 try:
                     client.put_item(self._table, item)
                     self.ends["written"] += 1
                 except Throttled as error:
                     self.ends[error.metadata["reason"]] += 1
-                # Some 17 writes a second from each thread: 1,700 units.
-                time.sleep(0.055)
 
 
 @contextmanager
 def loaded(cluster: Cluster, table: str, users: int) -> Iterator[Load]:
     load = Load(cluster, table, users)
-    thread = threading.Thread(target=load.write, args=(0,))
+    thread = threading.Thread(target=load.write)
     thread.start()
     try:
         yield load
@@ -127,11 +137,7 @@ def test_a_hot_partition_is_split_and_merged_again_when_it_is_cold(
             cli("plan", "--mode", "on")
             wait_for(lambda: partitions(admin, "orders") > 1)
             # Until the last split that it takes has had its effect.
-            wait_for(lambda: not cli("plan")["changes"])
-            before = Counter(load.ends)
-            time.sleep(3)
-            after = load.ends - before
-        assert set(after) == {"written"}
+            wait_for(lambda: set(load.of_next(3.0)) == {"written"})
         operations = cli("operation", "list")["operations"]
         because = [each["planned_because"] for each in operations if each["kind"] == "split"]
         assert because

@@ -87,7 +87,11 @@ class Live:
     def create_user(self, tenant_id: str, name: str, role: int) -> Credentials:
         key = self.call(metadata.CreateUserRequest(tenant_id=tenant_id, name=name, role=role)).key
         self.secrets.append(key.secret)
-        return Credentials(key.key_id, key.secret)
+        credentials = Credentials(key.key_id, key.secret)
+        for router in self.cluster.addresses(Kind.ROUTER):
+            # Each hears of it for itself.
+            until(self.client(credentials, router).describe_router)
+        return credentials
 
     def create_table(self, tenant_id: str, name: str) -> None:
         key = catalog.KeyAttribute(name="id", type=catalog.SCALAR_TYPE_STRING)
@@ -351,7 +355,8 @@ def test_keys_are_rotated_without_an_outage(live: Live) -> None:
     """The old key works while the new one spreads, and is refused once it is taken back."""
     first = live.create_user("acme", "app", catalog.ROLE_WRITE)
     old = live.client(first)
-    until(lambda: old.put_item("orders", {"id": "app"}))
+    # At every router: each hears of it for itself.
+    until(lambda: [old.put_item("orders", {"id": "app"}) for _ in range(10)])
     request = metadata.RotateKeyRequest(tenant_id="acme", name="app")
     key = live.call(request).key
     live.secrets.append(key.secret)

@@ -444,3 +444,16 @@ def test_users_and_tenants_are_bounded(tmp_path: Path) -> None:
     error = refused(lambda: create_user(world, name="other"))
     assert error.reason is Reason.LIMIT_EXCEEDED
     assert refused(lambda: create_tenant(world, "bolt")).reason is Reason.LIMIT_EXCEEDED
+
+
+def test_no_method_is_open_to_all(world: World) -> None:
+    """Of any service, also of one that is added."""
+    asked = 0
+    for service in pb.DESCRIPTOR.services_by_name.values():
+        for method in service.methods:
+            request = getattr(pb, method.input_type.name)()
+            answer = getattr(pb, method.output_type.name)
+            error = refused(lambda: world.ask(method.name, request, answer, header=""))  # noqa: B023
+            assert error.reason is Reason.MISSING_CREDENTIALS, method.name
+            asked += 1
+    assert asked == len(world.process.server.handlers)

@@ -33,8 +33,8 @@ def test_the_mac_is_keyed_blake2b_of_everything_that_matters(size: int, secret: 
     signature = signed(payload, secret)
     assert signature.key_id == KEY_ID.encode()
     assert signature.signed_at_ms == 1_700_000_000_250
-    message = signature.head + METHOD.encode() + b"\0" + payload
-    assert signature.mac == hashlib.blake2b(message, key=secret, digest_size=32).digest()
+    message = b"1" + signature.head + METHOD.encode() + b"\0" + payload
+    assert signature.mac == hashlib.blake2b(message, key=secret, digest_size=18).digest()
     assert signature.mac == SigningKey(secret).mac(signature.head, METHOD, payload)
 
 

@@ -484,3 +484,19 @@ def test_limits_on_units_come_and_go() -> None:
     tenants.set("bolt")
     world.clock.run_for(REVOKED_WITHIN_S)
     assert refusals() == 0
+
+
+def test_no_method_is_open_to_all(tenants: Tenants) -> None:
+    """Of any service, also of one that is added."""
+    asked = 0
+    for package, service in ((data, "DataService"), (route, "RouteService")):
+        for method in package.DESCRIPTOR.services_by_name[service].methods:
+            path = f"/{method.containing_service.full_name}/{method.name}"
+            request = getattr(package, method.input_type.name)()
+            response = getattr(package, method.output_type.name)
+            error = tenants.world.call(path, request, response).error()
+            assert error.reason is Reason.MISSING_CREDENTIALS, path
+            asked += 1
+    server = tenants.world.network.find("router-1:7000")
+    assert server is not None
+    assert asked == len(server.handlers)
