@@ -76,6 +76,7 @@ KILLED_BY: Mapping[str, tuple[str, int]] = {
     "table-not-qualified": ("tenants", 0),
     "searched-without-its-tenant": ("tenants", 1),
     "older-shard-accepted": ("tenants", 2),
+    "tenants-not-adopted": ("tenants", 3),
     "shards-read-in-part": ("tenants", 0),
     "role-not-checked": ("tenants", 0),
     "request-limit-not-kept": ("tenants", 2),

@@ -7,6 +7,7 @@ from cache.tenant_keeper import TenantKeeper
 from metadata.access import Access, qualified, sees
 from metadata.handlers.dispatch import Dispatcher
 from router.context import RouterContext
+from router.core import RouterCore
 from router.tenant_limits import over_limit
 from sim.mutants.mutant import Mutant
 from sim.mutants.patch import Edit
@@ -112,6 +113,12 @@ TENANTS: tuple[Mutant, ...] = (
                 "if shard.version == self._versions[number]:",
             ),
         ),
+    ),
+    Mutant(
+        "tenants-not-adopted",
+        "A router that starts does not take tenants over from its snapshot.",
+        ("I13",),
+        (Edit(RouterCore.start, "self._tenants.adopt(snapshot.tenants)", "pass"),),
     ),
     Mutant(
         "shards-read-in-part",

@@ -20,9 +20,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+from cache.snapshot import decode_snapshot
 from keyplane.metadata.v1 import metadata_pb2 as pb
 from keyplane.model.vault import OPERATOR_KEY_ID
 from keyplane.storage.v1 import storage_pb2 as storage
+from router.snapshots import FILE
 from sim.held import HeldKey, HeldTenants
 from sim.intruder import INTRUDER
 from sim.network import SimCall
@@ -97,6 +99,8 @@ class Tenants(Observer):
         # Since when each router has not held what there is; kept once nothing is wrong any more.
         self._behind: dict[SimProcess, float] = {}
         self._is_calm = False
+        if self._held is not None:
+            world.on_birth.append(self._on_birth)
 
     def on_request(self, call: SimCall, server: SimProcess) -> None:
         if self._held is None or not call.method.startswith(_DATA):
@@ -254,6 +258,22 @@ class Tenants(Observer):
         return self._tables.get(partition_id, "")
 
     # --- what routers hold ----------------------------------------------------------------------
+
+    def _on_birth(self, process: SimProcess) -> None:
+        """A router starts with the tenants of its snapshot, whoever is there to tell it of any."""
+        router = self.world.routers.get(process.name)
+        content = None if router is None else router.disk.files.get(FILE)
+        if content is None:
+            return
+        held = self._held.values(process.name) if self._held is not None else ()
+        saved = decode_snapshot(content).tenants
+        missing = [number for number, value in enumerate(saved) if value and not held[number]]
+        if missing:
+            self.world.violate(
+                "I13",
+                f"{process.name} starts without shards {missing} of tenants, which it has kept",
+                process.name,
+            )
 
     def _check_versions(self, server: SimProcess, values: tuple[bytes, ...]) -> None:
         assert self._held is not None
