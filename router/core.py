@@ -98,7 +98,7 @@ class RouterCore:
                 vault, reader_config.cluster, self._callers, self._on_tenants
             )
         self._snapshots = SnapshotKeeper(
-            *(config, clock, disk, self._tables, self._nodes, metrics, self._sealed_tenants)
+            *(config, clock, disk, self._tables, self._nodes, metrics, self.sealed_tenants)
         )
         self._reader = MapReader(reader_config, clock, memds, rng, metrics, self, self._tenants)
         self._surveyor = Surveyor(
@@ -155,6 +155,10 @@ class RouterCore:
     def tables(self) -> Tables:
         """What it knows of tables and routes. To look at only."""
         return self._tables
+
+    def sealed_tenants(self) -> Sequence[bytes]:
+        """Who may call, as it was published; nothing where calls need not be signed."""
+        return self._tenants.values() if self._tenants is not None else ()
 
     @property
     def in_flight(self) -> int:
@@ -249,9 +253,6 @@ class RouterCore:
             if limits is not None:
                 accounts[tenant.prefix] = limits
         self._context.accounts = accounts
-
-    def _sealed_tenants(self) -> Sequence[bytes]:
-        return self._tenants.values() if self._tenants is not None else ()
 
     def _follow(self) -> None:
         """What storage nodes have told of is read in MemDS too: else nobody ever says that it has

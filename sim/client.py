@@ -8,7 +8,9 @@ from typing import Any
 from keyplane.client.call import Call, Wait
 from keyplane.client.config import ClientConfig
 from keyplane.client.core import CLIENT_ID_BYTES, ClientCore
+from keyplane.model.credentials import Credentials
 from keyplane.model.errors import KeyplaneError
+from keyplane.model.signature import HEADER, Signer
 from sim.health import HEALTH, says_serving
 from sim.process import address_of
 from sim.world import World
@@ -18,7 +20,7 @@ from wire.ports import Reply
 class SimClient:
     """One client object in a process of its own, which no fault kills.
 
-    core: makes the calls that `run` carries out.
+    core: makes the calls that `run` carries out. tenant: whose it is, where calls are signed.
     """
 
     def __init__(self, world: World, name: str, config: ClientConfig | None = None) -> None:
@@ -30,12 +32,20 @@ class SimClient:
         self._config = config or ClientConfig()
         routers = [address_of(router) for router in world.topology.router_names()]
         client_id = rng.randbytes(CLIENT_ID_BYTES)
+        self.tenant = world.topology.tenant_of(name)
+        self._entropy = rng.randbytes
+        self._signer: Signer | None = None
         self.core = ClientCore(routers, self._config, rng, client_id, self.now)
 
     @property
     def now(self) -> float:
         """By the client's own clock, which its calls go by."""
         return self._clock.now()
+
+    def use(self, credentials: Credentials) -> None:
+        """Signs with this key from now on."""
+        key_id, secret = credentials.key_id, credentials.secret_bytes
+        self._signer = Signer(key_id, secret, self._clock.wall, self._entropy)
 
     def run(self, call: Call[Any], on_end: Callable[[Any], None]) -> None:
         """Carries a call out. on_end gets its result, or the KeyplaneError it ended with."""
@@ -62,12 +72,10 @@ class SimClient:
                 return
             self.run(call, on_end)
 
+        path, payload = call.method.path, call.request.SerializeToString()
+        fields = () if self._signer is None else ((HEADER, self._signer.value(path, payload)),)
         self._transport.call(
-            step.router,
-            call.method.path,
-            call.request.SerializeToString(),
-            self.now + step.timeout_s,
-            on_reply,
+            step.router, path, payload, self.now + step.timeout_s, on_reply, fields
         )
 
     def _probe(self, router: str) -> None:

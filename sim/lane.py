@@ -74,7 +74,7 @@ class Lane:
                 return
             self._make(
                 self._kinds[bisect(self._weights, kind * self._weights[-1])],
-                self._load.key_at(what),
+                self._load.key_at(what, self._client.tenant),
                 dice,
             )
 
@@ -107,7 +107,7 @@ class Lane:
         kind = Kind.READ if consistent else Kind.STALE_READ
         at = self._world.now
         place = self._load.history.begin(under_way(self.name, key.name, kind, at))
-        table, client = key.table.name, self._client
+        table, client = key.table.called, self._client
 
         def ended(answer: Any) -> None:
             if isinstance(answer, KeyplaneError):
@@ -145,7 +145,7 @@ class Lane:
 
         call = client.core.put(
             client.now,
-            key.table.name,
+            key.table.called,
             {**key.attributes, "v": value},
             condition(exists, version_equals),
             self._load.spec.timeout_s,
@@ -166,7 +166,7 @@ class Lane:
 
         call = client.core.delete(
             client.now,
-            key.table.name,
+            key.table.called,
             key.attributes,
             condition(None, version_equals),
             self._load.spec.timeout_s,
@@ -199,7 +199,7 @@ class Lane:
 
     def batch_write(self, key: Key, dice: int) -> None:
         at, client, history = self._world.now, self._client, self._load.history
-        table = key.table.name
+        table = key.table.called
         rng = random.Random(dice)
         keys = self._some(rng, key)
         places: dict[str, int] = {}
@@ -233,7 +233,7 @@ class Lane:
         client = self._client
         call = client.core.batch_get(
             client.now,
-            {key.table.name: [each.attributes for each in keys]},
+            {key.table.called: [each.attributes for each in keys]},
             True,
             self._load.spec.timeout_s,
         )
@@ -248,19 +248,19 @@ class Lane:
         ]
         partition_key = key.attributes["id"]
         backward = bool(dice & 1)
-        request = query_request(key.table.name, partition_key, None, backward, 0, None, True)
+        request = query_request(key.table.called, partition_key, None, backward, 0, None, True)
         self._read_pages(keys, self._client.core.query(request, self._load.spec.timeout_s))
 
     def scan(self, key: Key, _: int) -> None:
         keys = self._load.of_table[key.table.name]
-        request = scan_request(key.table.name, 0, 1, 0, None, True)
+        request = scan_request(key.table.called, 0, 1, 0, None, True)
         self._read_pages(keys, self._client.core.scan(request, self._load.spec.timeout_s))
 
     def _read_pages(self, keys: Sequence[Key], cursor: Any) -> None:
         """What a page does not have of its range is not there, so an item that no page has was at
         some moment of the whole not there.
         """
-        client, table = self._client, keys[0].table.name
+        client, table = self._client, keys[0].table.called
         found: list[Any] = []
 
         def start(ended: Callable[[Any, bool], None]) -> None:
@@ -298,7 +298,7 @@ class Lane:
                 self._done(at, answer)
                 return
             values: dict[str, str] = {}
-            for item in answer[keys[0].table.name]:
+            for item in answer[keys[0].table.called]:
                 name = name_of(keys[0].table, item)
                 if name in values:
                     self._world.violate(
@@ -336,7 +336,7 @@ def _left_over(error: KeyplaneError | None, keys: Sequence[Key]) -> dict[str, Ou
         return {key.name: outcome_of(error) for key in keys}
     table = keys[0].table
     left: dict[str, Outcome] = {}
-    for write in error.unprocessed_writes[table.name].writes:
+    for write in error.unprocessed_writes[table.called].writes:
         item = from_item(write.put if write.HasField("put") else write.delete)
         outcome = Outcome.UNKNOWN if write.indefinite else Outcome.FAILED
         left[name_of(table, item)] = outcome

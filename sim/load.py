@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from keyplane.history.operation import Kind, Outcome
+from keyplane.model.credentials import Credentials
 from keyplane.model.errors import KeyplaneError, Reason
 from sim.client import SimClient
 from sim.history import History, under_way
 from sim.lane import KINDS, Lane
+from sim.tenancy import APP
 from sim.workload import Key, WorkloadSpec, keys_of
 from sim.world import World
 
@@ -51,6 +53,10 @@ class Load:
         self.spec = spec
         self.left_out = left_out
         self.keys = [key for table in world.topology.tables for key in keys_of(table)]
+        # Those that clients of each tenant use.
+        self.of_tenant: dict[str, list[Key]] = {}
+        for key in self.keys:
+            self.of_tenant.setdefault(key.table.tenant, []).append(key)
         self.of_table = {table.name: keys_of(table) for table in world.topology.tables}
         self.going = False
         # Virtual seconds at which the load began.
@@ -63,6 +69,13 @@ class Load:
         self.latencies: list[tuple[float, float]] = []
         # Last version seen of each item, by anybody.
         self.versions: dict[str, int] = {}
+        for tenant in world.topology.tenants:
+            if tenant.name not in self.of_tenant:
+                raise KeyplaneError(
+                    Reason.INVALID_ARGUMENT,
+                    f"tenant {tenant.name!r} has no table for its clients: give it one, named"
+                    f" {tenant.name}/TABLE, of which a key is used",
+                )
         self.clients = [SimClient(world, name) for name in world.topology.client_names()]
         self._lanes = [
             Lane(self, client, f"{client.name}/{number}")
@@ -78,12 +91,18 @@ class Load:
         slowest = latencies[int(len(latencies) * 0.99)] if latencies else 0.0
         return Window(len(latencies) + failed, failed, slowest)
 
-    def key_at(self, number: float) -> Key:
-        """The item that a number of [0, 1) stands for."""
-        hot = self.spec.hot
+    def key_at(self, number: float, tenant: str) -> Key:
+        """The item of a tenant that a number of [0, 1) stands for."""
+        keys, hot = self.of_tenant[tenant], self.spec.hot
         if number < hot:
-            return self.keys[0]
-        return self.keys[int((number - hot) / (1.0 - hot) * len(self.keys))]
+            return keys[0]
+        return keys[int((number - hot) / (1.0 - hot) * len(keys))]
+
+    def use_key(self, tenant: str, user: str, credentials: Credentials) -> None:
+        """Clients of the tenant sign with this from now on."""
+        for client in self.clients:
+            if client.tenant == tenant and user == APP:
+                client.use(credentials)
 
     def start(self) -> None:
         self.going = True
@@ -121,7 +140,7 @@ class Load:
             on_end()
 
         call = client.core.get(
-            client.now, key.table.name, key.attributes, True, self.spec.timeout_s
+            client.now, key.table.called, key.attributes, True, self.spec.timeout_s
         )
         client.run(call, ended)
 

@@ -10,6 +10,8 @@ from typing import Protocol
 import structlog
 
 from granter.core import GranterCore
+from keyplane.model.signature import Signer
+from keyplane.model.vault import Vault
 from metadata.core import MetadataCore
 from metadata.memory import MemoryDatabase
 from router.core import RouterCore
@@ -40,11 +42,18 @@ class Parts:
         network: SimNetwork,
         topology: Topology,
         memds: MemdsFinder,
+        secret: bytes | None = None,
     ) -> None:
+        """secret: of the cluster; None: calls are not signed."""
         self.scheduler = scheduler
         self.network = network
         self.topology = topology
         self.memds = memds
+        self._secret = secret
+
+    def vault(self, rng: random.Random) -> Vault | None:
+        """As one life of a server is given it."""
+        return None if self._secret is None else Vault(self._secret, rng.randbytes)
 
     def transport(self, process: SimProcess) -> SimTransport:
         return SimTransport(self.network, process)
@@ -84,6 +93,7 @@ class RouterMember:
             self.disk,
             rng,
             self.metrics,
+            parts.vault(rng),
         )
         process.register(HEALTH, health_handler(lambda: self.core.ready))
         self.core.start()
@@ -110,6 +120,10 @@ class StorageMember:
         parts = self._parts
         self.engine.use(process.clock)
         self.metrics = Metrics()
+        vault, signer = parts.vault(rng), None
+        if vault is not None:
+            own = vault.operator
+            signer = Signer(own.key_id, own.secret_bytes, process.clock.wall, rng.randbytes)
         self.node = StorageNode(
             storage_config(parts.topology, self._name, process.address, address_of(METADATA)),
             process.clock,
@@ -120,6 +134,7 @@ class StorageMember:
             self.metrics,
             rng,
             structlog.testing.CapturingLogger(),
+            signer,
         )
         self.node.start()
 
@@ -163,6 +178,7 @@ class MetadataMember:
         parts = self._parts
         self.metrics = Metrics()
         self.ledger = SimLedger(process.clock, self.database.open(), rng, self.trouble)
+        vault = parts.vault(rng)
         self.core = MetadataCore(
             parts.topology.metadata,
             parts.topology.publisher,
@@ -173,6 +189,8 @@ class MetadataMember:
             parts.memds(process),
             rng,
             self.metrics,
+            vault,
+            signed=vault is not None,
         )
         self.core.start()
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from keyplane.model.errors import KeyplaneError, Reason
@@ -88,6 +88,7 @@ class SimCall:
         "address",
         "ended",
         "lamport",
+        "metadata",
         "method",
         "network",
         "payload",
@@ -102,12 +103,14 @@ class SimCall:
         method: str,
         payload: bytes,
         on_reply: ReplyFn,
+        metadata: Mapping[str, str],
     ) -> None:
         self.network = network
         self.source = source
         self.address = address
         self.method = method
         self.payload = payload
+        self.metadata = metadata
         self.ended = False
         # Lamport time of its latest message, of a full trace.
         self.lamport = 0
@@ -221,7 +224,7 @@ class SimNetwork:
         on_reply: ReplyFn,
         metadata: Sequence[tuple[str, str]],
     ) -> SimCall:
-        call = SimCall(self, source, address, method, payload, on_reply)
+        call = SimCall(self, source, address, method, payload, on_reply, dict(metadata))
         timeout_s = deadline - source.clock.now()
         if timeout_s <= 0:
             expired = KeyplaneError(Reason.DEADLINE_EXCEEDED, f"no time is left to call {method}")
@@ -229,12 +232,12 @@ class SimNetwork:
             return call
         if timeout_s != math.inf:
             call.expire_in(timeout_s)
-        self._send(call, timeout_s, dict(metadata))
+        self._send(call, timeout_s)
         return call
 
     # --- the way there --------------------------------------------------------------------------
 
-    def _send(self, call: SimCall, timeout_s: float, metadata: dict[str, str]) -> None:
+    def _send(self, call: SimCall, timeout_s: float) -> None:
         source, target = call.source.name, name_of(call.address)
         server = self._servers.get(call.address)
         delay_s = self.transit(source, target)
@@ -246,7 +249,7 @@ class SimNetwork:
         self.sent["delivered"] += 1
 
         def arrive() -> None:
-            self._arrive(call, server or self._servers.get(call.address), timeout_s, metadata)
+            self._arrive(call, server or self._servers.get(call.address), timeout_s)
 
         self.scheduler.after(delay_s, arrive)
         link = self._link(source, target)
@@ -259,24 +262,16 @@ class SimNetwork:
                 self.sent["doubled"] += 1
                 self.scheduler.after(delay_s + again_s * 20, arrive)
 
-    def _arrive(
-        self,
-        call: SimCall,
-        server: SimProcess | None,
-        timeout_s: float,
-        metadata: dict[str, str],
-    ) -> None:
+    def _arrive(self, call: SimCall, server: SimProcess | None, timeout_s: float) -> None:
         if server is None:
             refused = KeyplaneError(Reason.NODE_UNREACHABLE, f"nothing listens at {call.address}")
             self._hand_over(call, name_of(call.address), Reply(error=refused, sent=False))
         elif not server.alive:
             self._break(call, server.name)
         else:
-            self._accept(call, server, timeout_s, metadata)
+            self._accept(call, server, timeout_s)
 
-    def _accept(
-        self, call: SimCall, server: SimProcess, timeout_s: float, metadata: dict[str, str]
-    ) -> None:
+    def _accept(self, call: SimCall, server: SimProcess, timeout_s: float) -> None:
         """The request is with the server, which answers it, or dies."""
         answered = False
 
@@ -295,7 +290,7 @@ class SimNetwork:
             self._answer(call, server, answer)
 
         def serve() -> None:
-            self._serve(call, server, timeout_s, metadata, reply)
+            self._serve(call, server, timeout_s, reply)
 
         server.on_death[died] = None
         self.scheduler.after(0.0, serve, server)
@@ -305,7 +300,6 @@ class SimNetwork:
         call: SimCall,
         server: SimProcess,
         timeout_s: float,
-        metadata: dict[str, str],
         reply: ReplyFn,
     ) -> None:
         """In the server: its handler runs, and answers now or later."""
@@ -318,7 +312,7 @@ class SimNetwork:
             reply(Reply(error=unknown))
             return
         deadline = server.clock.now() + timeout_s
-        request = Request(call.method, call.payload, deadline, call.source.name, metadata)
+        request = Request(call.method, call.payload, deadline, call.source.name, call.metadata)
         try:
             handler(request, reply)
         except KeyplaneError as error:

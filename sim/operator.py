@@ -16,8 +16,10 @@ from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.metadata.v1 import metadata_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.partition import Partition
+from keyplane.model.signature import HEADER, Signer
 from metadata.operations import State
-from sim.process import address_of
+from sim.process import SimProcess, address_of
+from sim.tenancy import Tenancy
 from sim.topology import METADATA, OPERATOR, TableSpec
 from sim.world import World
 from wire.ports import Reply
@@ -46,7 +48,8 @@ _NARROW = 1 << 40
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """kind: `split`, `merge`, `move`, `drain`, `cancel`, `recreate` (of a table of its own).
+    """kind: `split`, `merge`, `move`, `drain`, `cancel`, `recreate` (of a table of its own); where
+    there are tenants also `rotate` (a key), `suspend` (a tenant, for a while).
 
     first, second: numbers of [0, 1) that choose the partition and the node.
     """
@@ -67,6 +70,8 @@ class Operator:
         self._world = world
         self._process = world.new_process(OPERATOR)
         self._transport = world.transport(self._process)
+        self._signer = _signer(world, self._process)
+        self.tenancy = Tenancy(world, self)
         self._requests = 0
         self._scratch = 0
         # The last partition to be moved, with its table and the node that it was on.
@@ -80,6 +85,8 @@ class Operator:
             "drain": self._drain,
             "cancel": self._cancel,
             "recreate": self._recreate,
+            "rotate": lambda action: self.tenancy.rotate(action.first, action.second),
+            "suspend": lambda action: self.tenancy.suspend(action.first, action.second),
         }
 
     def check(self, action: Action) -> None:
@@ -151,10 +158,13 @@ class Operator:
         request: Message,
         on_taken: Callable[[bytes], None] = lambda _: None,
         tries: int = 30,
+        service: str = _SERVICE,
+        on_refused: Callable[[], None] = lambda: None,
     ) -> None:
         """Asks again while nobody answers, or the answer says to come back.
 
-        on_taken: gets the answer, once the Metadata Store has taken it.
+        on_taken: gets the answer, once the Metadata Store has taken it. on_refused: called if it
+        never does.
         """
 
         def on_reply(reply: Reply) -> None:
@@ -164,17 +174,21 @@ class Operator:
                 on_taken(reply.payload)
             elif error.retryable and tries > 1:
                 self._process.clock.call_later(
-                    _PAUSE_S, lambda: self.ask(method, request, on_taken, tries - 1)
+                    _PAUSE_S,
+                    lambda: self.ask(method, request, on_taken, tries - 1, service, on_refused),
                 )
             else:
                 self.refused[error.reason.name] = self.refused.get(error.reason.name, 0) + 1
+                on_refused()
 
+        path, payload = service + method, request.SerializeToString()
         self._transport.call(
             address_of(METADATA),
-            _SERVICE + method,
-            request.SerializeToString(),
+            path,
+            payload,
             self._process.clock.now() + _TIMEOUT_S,
             on_reply,
+            () if self._signer is None else ((HEADER, self._signer.value(path, payload)),),
         )
 
     # --- kinds ----------------------------------------------------------------------------------
@@ -353,6 +367,15 @@ def _named(mode: catalog.CapacityMode.ValueType) -> catalog.CapacityMode.ValueTy
     """What everybody has who says nothing is not said."""
     unlimited = mode == catalog.CAPACITY_MODE_UNLIMITED
     return catalog.CAPACITY_MODE_UNSPECIFIED if unlimited else mode
+
+
+def _signer(world: World, process: SimProcess) -> Signer | None:
+    """With the operator's own key, where calls are signed."""
+    vault = world.vault(OPERATOR)
+    if vault is None:
+        return None
+    own = vault.operator
+    return Signer(own.key_id, own.secret_bytes, process.clock.wall, vault.entropy)
 
 
 def _digits(number: float) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from sim.topology import TableSpec, Topology
+from sim.topology import TableSpec, TenantSpec, Topology
 from sim.workload import WorkloadSpec
 from wire.faults import FaultKind
 
@@ -132,6 +132,32 @@ PROFILES: Mapping[str, Profile] = {
         action_pause_s=6.0,
         subset=0.7,
         faults_s=40.0,
+    ),
+    "tenants": Profile(
+        "two tenants with signed calls and tables of the same name, keys that are rotated, and"
+        " somebody who replays, alters and forges calls",
+        replace(
+            _SMALL,
+            clients=3,
+            tables=(TableSpec("acme/orders"), TableSpec("globex/orders")),
+            tenants=(TenantSpec("acme"), TenantSpec("globex")),
+            clocks_apart_s=10.0,
+        ),
+        {
+            FaultKind.KILL: 3.0,
+            FaultKind.RESTART: 4.0,
+            FaultKind.DUPLICATE: 4.0,
+            FaultKind.METADATA_DOWN: 2.0,
+            FaultKind.MEMDS_FLUSH: 1.0,
+            FaultKind.MEMDS_STALE: 3.0,
+            FaultKind.MEMDS_CORRUPT: 1.5,
+        },
+        actions={"split": 5.0, "merge": 3.0, "move": 5.0, "rotate": 25.0, "suspend": 10.0},
+        fault_pause_s=2.0,
+        action_pause_s=2.0,
+        subset=0.7,
+        faults_s=30.0,
+        least_s=45.0,
     ),
     "gray": Profile(
         "nothing is down, but links, disks and processes are slow, late or one-way",

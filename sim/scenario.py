@@ -24,6 +24,7 @@ from sim import observers
 from sim.fault_checks import kind_of
 from sim.faults import FaultDriver
 from sim.history import History
+from sim.intruder import Intruder
 from sim.load import Load
 from sim.observers.base import BEAT_S, Observer
 from sim.observers.operations import in_the_map, served_by_nodes
@@ -124,6 +125,9 @@ class Scenario:
         self.operator = Operator(self.world)
         self.history = History()
         self.load = Load(self.world, self.history, workload or WorkloadSpec(), left_out)
+        self.operator.tenancy.on_key.append(self.load.use_key)
+        # Somebody who wishes tenants ill.
+        self.intruder = Intruder(self.world, self.operator.tenancy)
         self._observers = [make(self.world) for make in watchers]
         for observer in self._observers:
             self.world.network.tap(observer)
@@ -240,6 +244,13 @@ class Scenario:
             ),
             BOOT_S_MAX,
         )
+        tenancy = self.operator.tenancy
+        tenancy.begin()
+        self._await(
+            "there are the tenants, and routers know them",
+            lambda: tenancy.idle and tenancy.known_to_routers(),
+            BOOT_S_MAX,
+        )
         for spec in world.topology.tables:
             self.operator.create(spec)
         tables = world.topology.tables
@@ -263,6 +274,7 @@ class Scenario:
         for when, act in sorted(self._planned, key=lambda each: each[0]):
             self.world.scheduler.after(when, _ignoring_answer(act))
         self.load.start()
+        self.intruder.start()
         self.world.run_for(seconds)
 
     def _liveness(self, least_s: float) -> None:
@@ -271,6 +283,7 @@ class Scenario:
         world.note("all faults end")
         for name in world.member_names():
             world.start(name)
+        self.operator.tenancy.settle()
         self._await(
             "all operations end, all routers hold the newest map and storage nodes serve it",
             self._settled,
@@ -281,6 +294,7 @@ class Scenario:
             observer.calm()
         calm_since = world.now
         split = self.operator.split_widest()
+        self.operator.tenancy.rotate_all()
         world.run_for(max(CALM_S, least_s - world.now))
         self._await(
             "an operation that is asked for when nothing is wrong any more succeeds",
@@ -289,8 +303,11 @@ class Scenario:
         )
         self.load.stop()
         self._await("requests under way end", lambda: not self.load.busy, _DRAIN_S_MAX)
-        # A table with limits may be asked for more than it may do at any time.
-        limited = any(spec.is_limited for spec in world.topology.tables)
+        # A table or tenant with limits may be asked for more than it may do at any time.
+        topology = world.topology
+        limited = any(spec.is_limited for spec in topology.tables) or any(
+            spec.requests for spec in topology.tenants
+        )
         excused = _OF_TOO_MUCH if limited else ()
         for at, began_at, error in self.load.failures:
             if began_at >= calm_since and error.reason not in excused:
@@ -316,18 +333,24 @@ class Scenario:
                 if map is None or table.routes.version != map.version:
                     return False
         members = world.storage_members().values()
+        tenancy = self.operator.tenancy
+        if not (tenancy.idle and tenancy.known_to_routers()):
+            return False
         if any(member.node.state.queue.failure is not None for member in members):
             return False
         return served_by_nodes(world) == in_the_map(world)
 
     def _read_all(self) -> None:
         """Every item, by every client, through whatever router: all must be there as written."""
-        reads = len(self.load.keys) * len(self.load.clients)
+        reads = [
+            (client, key)
+            for client in self.load.clients
+            for key in self.load.of_tenant.get(client.tenant, ())
+        ]
         done: list[bool] = []
-        for client in self.load.clients:
-            for key in self.load.keys:
-                self.load.read_once(client, key, lambda: done.append(True))
-        self._await("the final reads end", lambda: len(done) == reads, _DRAIN_S_MAX)
+        for client, key in reads:
+            self.load.read_once(client, key, lambda: done.append(True))
+        self._await("the final reads end", lambda: len(done) == len(reads), _DRAIN_S_MAX)
 
     def _check_history(self) -> str:
         """Raises ViolationError if the history is not linearizable. Else says what is undecided."""

@@ -81,8 +81,10 @@ class Scribe(Tap):
             return self._execute(message)
         about = set(_partitions(message))
         words = [_short(call.method)]
+        tenant = self._world.topology.tenant_of(call.source.name)
         for table, item in _items(message):
-            name = _item_name(table, from_item(item), self._keys)
+            inside = f"{tenant}/{table}" if tenant else table
+            name = _item_name(inside, from_item(item), self._keys)
             about.add(name)
             words.append(_item_words(name, item))
         token = getattr(message, "token", None)

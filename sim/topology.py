@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from cache.config import PublisherConfig, ReaderConfig
+from cache.tenant_shards import SHARDS
 from granter.config import GranterConfig
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.model.limits import PARTITION_READ_UNITS, PARTITION_WRITE_UNITS
@@ -23,7 +24,7 @@ OPERATOR = "operator"
 
 @dataclass(frozen=True, slots=True)
 class TableSpec:
-    """A table that the world starts with.
+    """A table that the world starts with. A tenant's is named `tenant/table`.
 
     partitions: as created; splits and merges change that. keys: distinct items that clients use.
     power: whether acknowledged writes must survive a loss of power, or only the death of a process.
@@ -40,12 +41,30 @@ class TableSpec:
     units: int = 0
 
     @property
+    def called(self) -> str:
+        """As its tenant's callers name it."""
+        return self.name.rpartition("/")[2]
+
+    @property
+    def tenant(self) -> str:
+        """Whose it is; empty: the cluster's own."""
+        return self.name.rpartition("/")[0]
+
+    @property
     def is_limited(self) -> bool:
         return self.capacity != catalog.CAPACITY_MODE_UNLIMITED
 
     @property
     def durability(self) -> catalog.Durability.ValueType:
         return catalog.DURABILITY_POWER if self.power else catalog.DURABILITY_PROCESS
+
+
+@dataclass(frozen=True, slots=True)
+class TenantSpec:
+    """A tenant that the world starts with. requests: a second at one router; 0: any number."""
+
+    name: str
+    requests: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +97,10 @@ class Topology:
     # Capacity units a second that a partition admits, of tables with limits.
     read_units: float = PARTITION_READ_UNITS
     write_units: float = PARTITION_WRITE_UNITS
+    # Where there are any, calls are signed and clients belong to them, taking turns.
+    tenants: tuple[TenantSpec, ...] = ()
+    # Seconds by which what clocks show at the start may differ.
+    clocks_apart_s: float = 1_000_000.0
     # Whether seeds draw tables with limits, so low that the load of a world reaches them.
     limited: bool = False
 
@@ -93,6 +116,21 @@ class Topology:
     def client_names(self) -> list[str]:
         return [f"client-{number}" for number in range(1, self.clients + 1)]
 
+    def tenant_of(self, client: str) -> str:
+        """Whose client it is; empty: nobody's, as of all other processes."""
+        kind, _, number = client.rpartition("-")
+        if kind != "client" or not self.tenants:
+            return ""
+        return self.tenants[(int(number) - 1) % len(self.tenants)].name
+
+    @property
+    def tenants_heard_s(self) -> float:
+        """Virtual seconds within which every router has heard of a change of tenants, where nothing
+        is wrong: a beat of the publisher, and those in which a router reads all shards, two a beat.
+        """
+        beats_s = self.publisher.beat_s + SHARDS / 2 * self.reader.beat_s
+        return beats_s / (1.0 - self.skew) + 0.5
+
     def describe(self) -> Mapping[str, object]:
         """What a report says of it."""
         return {
@@ -101,6 +139,7 @@ class Topology:
             "memds": self.memds,
             "clients": self.clients,
             "tables": [f"{spec.name} ({spec.partitions} partitions)" for spec in self.tables],
+            **({"tenants": [spec.name for spec in self.tenants]} if self.tenants else {}),
         }
 
 
@@ -112,6 +151,8 @@ def draw_topology(rng: random.Random, base: Topology) -> Topology:
     """
     if base.limited:
         base = _draw_limits(rng, base)
+    if base.tenants:
+        base = _draw_tenants(rng, base)
     small = rng.random() < 0.3
     tables = tuple(
         TableSpec(
@@ -168,14 +209,28 @@ def draw_topology(rng: random.Random, base: Topology) -> Topology:
         publisher=PublisherConfig(
             CLUSTER,
             beat_s=rng.choice([0.5, 1.0]),
-            value_slots=rng.choice([2, 16]),
+            # The delay with which routers hear of tenants is one of beats.
+            value_slots=max(rng.choice([2, 16]), 16 if base.tenants else 0),
             page_slots=rng.choice([2, 256]),
         ),
         report_s=rng.choice([0.5, 1.0, 3.0]),
         granter=base.granter,
         read_units=base.read_units,
         write_units=base.write_units,
+        tenants=base.tenants,
+        clocks_apart_s=base.clocks_apart_s,
     )
+
+
+def _draw_tenants(rng: random.Random, base: Topology) -> Topology:
+    """One of the tenants may be held to fewer requests than its clients make."""
+    held = rng.randrange(len(base.tenants))
+    requests = rng.choice([0, 2, 4])
+    tenants = (
+        replace(each, requests=requests if number == held else 0)
+        for number, each in enumerate(base.tenants)
+    )
+    return replace(base, tenants=tuple(tenants))
 
 
 def _draw_limits(rng: random.Random, base: Topology) -> Topology:

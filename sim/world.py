@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from cache import memds_keys
 from cache.memory import MemoryMemcached
+from keyplane.model.vault import CLUSTER_SECRET_BYTES, Vault
 from metadata.memory import MemoryDatabase
 from sim.members import (
     GranterMember,
@@ -27,9 +28,6 @@ from sim.trace import Trace
 from sim.violation import Violation, ViolationError
 from wire import crashpoints
 from wire.ports import MemdsNode
-
-# What processes' clocks show at the start: anything, and never the same.
-_CLOCK_START_S_MAX = 1_000_000.0
 
 
 class World:
@@ -64,7 +62,9 @@ class World:
         self._rates: dict[str, float] = {}
         self._skewed: dict[str, float] = {}
         self._clock_starts: dict[str, float] = {}
-        parts = Parts(self.scheduler, self.network, topology, self._fleet_of)
+        # The cluster's secret, where calls are signed.
+        secret = self.rng_of("secret").randbytes(CLUSTER_SECRET_BYTES) if topology.tenants else None
+        self._parts = parts = Parts(self.scheduler, self.network, topology, self._fleet_of, secret)
         self.routers = {name: RouterMember(parts) for name in topology.router_names()}
         self._storage = {name: StorageMember(parts, name) for name in topology.storage_names()}
         self.metadata = MetadataMember(parts)
@@ -167,13 +167,17 @@ class World:
         """A process without anything in it, which lives from now on."""
         self._lives[name] += 1
         if name not in self._clock_starts:
-            self._clock_starts[name] = self._clocks.random() * _CLOCK_START_S_MAX
+            self._clock_starts[name] = self._clocks.random() * self.topology.clocks_apart_s
             skew = self.topology.skew
             self._rates[name] = 1.0 + skew * (2 * self._clocks.random() - 1)
         started_at = self._clock_starts[name] + self.now
         process = SimProcess(self.scheduler, name, self._lives[name], self._rate(name), started_at)
         self._processes[name] = process
         return process
+
+    def vault(self, what: str) -> Vault | None:
+        """The cluster's, as somebody holds it; None where calls are not signed."""
+        return self._parts.vault(self.rng_of(f"{what}/vault"))
 
     def transport(self, process: SimProcess) -> SimTransport:
         return SimTransport(self.network, process)

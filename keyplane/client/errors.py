@@ -114,6 +114,7 @@ _BY_REASON: Mapping[Reason, type[KeyplaneError]] = {
     Reason.THROTTLED: Throttled,
     Reason.OVERLOADED: Overloaded,
     Reason.UNKNOWN_METHOD: InvalidRequest,
+    Reason.REPLAYED: OutcomeUnknown,
 }
 
 _BY_CODE: Mapping[Code, type[KeyplaneError]] = {

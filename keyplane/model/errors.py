@@ -96,7 +96,8 @@ class Reason(enum.Enum):
     UNKNOWN_KEY = _Row(Code.UNAUTHENTICATED, True, False, 400, "UnrecognizedClientException")
     BAD_SIGNATURE = _Row(Code.UNAUTHENTICATED, True, False, *_BAD_SIGNATURE)
     SIGNATURE_EXPIRED = _Row(Code.UNAUTHENTICATED, True, False, *_BAD_SIGNATURE)
-    REPLAYED = _Row(Code.UNAUTHENTICATED, True, True, *_BAD_SIGNATURE)
+    # What it was seen as may have been carried out: something on the way can double a call.
+    REPLAYED = _Row(Code.UNAUTHENTICATED, False, True, *_BAD_SIGNATURE)
     TENANT_SUSPENDED = _Row(Code.PERMISSION_DENIED, True, False, *_DENIED)
     ROLE_NOT_ALLOWED = _Row(Code.PERMISSION_DENIED, True, False, *_DENIED)
 

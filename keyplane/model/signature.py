@@ -132,12 +132,18 @@ class Signer:
 
     __slots__ = ("_key", "_sequence", "_signer", "_start", "_wall")
 
-    def __init__(self, key_id: str, secret: bytes, wall: Callable[[], float]) -> None:
-        """wall: seconds since 1970."""
+    def __init__(
+        self,
+        key_id: str,
+        secret: bytes,
+        wall: Callable[[], float],
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        """wall: seconds since 1970. entropy: so many random bytes."""
         self._start = key_id + _FORMAT.decode()
         self._key = SigningKey(secret)
         self._wall = wall
-        self._signer = os.urandom(8)
+        self._signer = entropy(8)
         # Taking the next is one step of the interpreter.
         self._sequence = count(1)
 

@@ -13,8 +13,9 @@ from sim.mutants.moves import MOVES
 from sim.mutants.mutant import Mutant
 from sim.mutants.router import ROUTER
 from sim.mutants.storage import STORAGE
+from sim.mutants.tenants import TENANTS
 
 MUTANTS: Mapping[str, Mutant] = {
     mutant.name: replace(mutant, killed_by=KILLED_BY.get(mutant.name))
-    for mutant in (*STORAGE, *MOVES, *ROUTER, *CACHE, *METADATA, *ADMISSION)
+    for mutant in (*STORAGE, *MOVES, *ROUTER, *CACHE, *METADATA, *ADMISSION, *TENANTS)
 }

@@ -20,6 +20,7 @@ from sim.observers.once import Once
 from sim.observers.one_owner import OneOwner
 from sim.observers.operations import Operations
 from sim.observers.planning import Planning
+from sim.observers.tenants import Tenants
 from sim.observers.truth import Truth
 from sim.observers.whole_maps import WholeMaps
 from sim.world import World
@@ -40,4 +41,5 @@ ALL: tuple[Callable[[World], Observer], ...] = (
     WholeMaps,
     Admission,
     Planning,
+    Tenants,
 )

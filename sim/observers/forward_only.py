@@ -81,7 +81,9 @@ class ForwardOnly(Observer):
             return
         if call.method not in _REQUESTS:
             return
-        for table in _tables_of(call):
+        tenant = self.world.topology.tenant_of(call.source.name)
+        for called in _tables_of(call):
+            table = f"{tenant}/{called}" if tenant else called
             if self.world.now - self._since.get(table, math.inf) > _KNOWN_S:
                 self.world.violate(
                     "I5", f"{server.name} says of table {table!r} that there is none", server.name

@@ -168,6 +168,17 @@ def test_a_doubt_stays_when_later_attempts_fail_definitely() -> None:
     assert not error.definite
 
 
+def test_a_call_that_was_seen_before_may_have_been_carried_out() -> None:
+    """Something on the way has doubled it, and the answer to the second came first."""
+    replayed = KeyplaneError(Reason.REPLAYED, "seen before")
+    suspended = KeyplaneError(Reason.TENANT_SUSPENDED, "since then")
+    world = ClientWorld(answers=[replayed, suspended])
+    error = world.error(put(world))
+    assert isinstance(error, OutcomeUnknown)
+    assert not error.definite
+    assert [sent.request.token.attempt for sent in world.sent] == [0, 1]
+
+
 def test_a_failed_condition_settles_a_doubt() -> None:
     """Storage nodes judge a condition only when no earlier attempt was carried out."""
     world = ClientWorld(answers=[LOST, KeyplaneError(Reason.CONDITION_FAILED, "no")])

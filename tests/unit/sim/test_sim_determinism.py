@@ -29,7 +29,7 @@ from sim.plan import draw_plan
 from sim.run import run_plan
 
 hashes = {}
-for profile, seed in (("lite", 3), ("lite", 4), ("swarm", 3), ("gray", 3)):
+for profile, seed in (("lite", 3), ("lite", 4), ("swarm", 3), ("gray", 3), ("tenants", 3)):
     plan = draw_plan(seed, profile)
     faults = tuple(each for each in plan.faults if each.at < 8.0)
     plan = replace(plan, faults=faults, faults_s=8.0, least_s=0.0)
@@ -58,11 +58,11 @@ def runs() -> list[dict[str, str]]:
 
 def test_a_seed_goes_the_same_way_in_every_process(runs: list[dict[str, str]]) -> None:
     assert runs[0] == runs[1]
-    assert len(runs[0]) == 4
+    assert len(runs[0]) == 5
 
 
 def test_another_seed_goes_another_way(runs: list[dict[str, str]]) -> None:
-    assert len(set(runs[0].values())) == 4
+    assert len(set(runs[0].values())) == 5
 
 
 def copied(plan: Plan, path: Path) -> Plan:
