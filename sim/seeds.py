@@ -17,8 +17,8 @@ FIXED: Mapping[str, int] = {
     "cache-loss": 10,
     "split-storm": 16,
     "gray": 16,
-    "heat": 20,
-    "tenants": 16,
+    "heat": 12,
+    "tenants": 6,
 }
 
 # Beyond those: each finds a planted bug that the others miss.

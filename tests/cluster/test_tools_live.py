@@ -31,7 +31,10 @@ TABLE = "table-nobody-would-guess"
 KEY = "key-nobody-would-guess"
 
 SERVED = {
-    "metadata": ["keyplane.metadata.v1.MetadataService"],
+    "metadata": [
+        "keyplane.metadata.v1.MetadataService",
+        "keyplane.metadata.v1.TenantService",
+    ],
     "router-1": ["keyplane.data.v1.DataService", "keyplane.route.v1.RouteService"],
     "storage-1": [
         "keyplane.storage.v1.OwnershipService",
