@@ -26,7 +26,7 @@ SINGLED_OUT: tuple[tuple[str, int], ...] = (
     ("swarm", 87),
     ("split-storm", 21),
     ("split-storm", 38),
-    ("split-storm", 121),
+    ("split-storm", 163),
 )
 
 

@@ -36,7 +36,7 @@ KILLED_BY: Mapping[str, tuple[str, int]] = {
     "handover-not-persisted": ("split-storm", 38),
     "activation-not-persisted": ("swarm", 0),
     "fence-not-enforced": ("split-storm", 0),
-    "queued-writes-pass-the-fence": ("split-storm", 121),
+    "queued-writes-pass-the-fence": ("split-storm", 163),
     "reads-pass-the-handover": ("swarm", 0),
     "tail-forgotten": ("swarm", 0),
     "chunk-loses-an-entry": ("swarm", 0),
