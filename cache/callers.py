@@ -35,8 +35,8 @@ class Tenant:
     is_limited: whether there is a limit on its requests or connections.
     requests: what is left of its requests a second; None without a limit. peers: when each of its
     connections was last heard of, by address; kept only where there is a limit on them. refusals:
-    what reads and writes past `requests` are told. version: of what was last heard of it. begun,
-    throttled: requests so far that were let in, and those that a limit refused.
+    what reads and writes past `requests` are told, once there was one. version: of what was last
+    heard of it. begun, throttled: requests so far that were let in, and those that a limit refused.
     """
 
     __slots__ = (
@@ -62,6 +62,7 @@ class Tenant:
         self.throttled = 0
 
     def update(self, tenant: pb.Tenant, now: float) -> None:
+        self.refusals = ()
         self.account = tenant.account
         self.active = tenant.state != pb.TENANT_STATE_SUSPENDED
         if self.limits == tenant.limits:
@@ -130,7 +131,6 @@ class Callers:
         """operator: the one caller that is known from the start."""
         self._clock = clock
         self._skew_ms = int(skew_s * 1000)
-        self._operator = operator
         # By key id, as it is on the wire.
         self._by_key: dict[bytes, Caller] = {operator.key_id.encode(): operator}
         self._tenants: dict[str, Tenant] = {}

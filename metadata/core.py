@@ -75,7 +75,7 @@ class MetadataCore:
         self._peers = Peers(config, clock, transport)
         self._registry = NodeRegistry(config, clock, self._on_return)
         self._world = World(config, clock, rng, self._registry, self._peers)
-        self._writer = Writer(config, clock, ledger, metrics, self._take)
+        self._writer = Writer(config, clock, ledger, metrics, self._on_replaced)
         self._driver = Driver(self._world, self._writer, metrics)
         self._reconciler = Reconciler(self._world)
         self._planner = Planner(self._world, self._writer, self._driver, metrics)
@@ -165,10 +165,13 @@ class MetadataCore:
         self._planner.start()
         self._publisher.start()
 
-    def _take(self, catalog: Catalog) -> None:
-        """Everything looks at this catalog from here on."""
-        self._world.catalog = catalog
+    def _on_replaced(self, catalog: Catalog) -> None:
         self._access.open(catalog)
+        self._take(catalog)
+
+    def _take(self, catalog: Catalog) -> None:
+        """Everything looks at this catalog from here on, as who may call does already."""
+        self._world.catalog = catalog
         self._peers.open(catalog)
         self._registry.open(catalog)
         self._driver.open()

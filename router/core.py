@@ -40,7 +40,7 @@ from router.single import delete_item, get_item, put_item
 from router.snapshots import SnapshotKeeper
 from router.survey import Surveyor, Tally
 from router.tables import Tables
-from router.tenant_limits import over_limit, request_refusals
+from router.tenant_limits import over_limit
 from wire.metrics import Metrics
 from wire.ports import (
     Clock,
@@ -248,7 +248,6 @@ class RouterCore:
         assert self._callers is not None
         before, accounts = self._context.accounts, {}
         for tenant in self._callers.tenants:
-            tenant.refusals = request_refusals(tenant)
             limits = self._refiller.limits_of_tenant(before.get(tenant.prefix), tenant)
             if limits is not None:
                 accounts[tenant.prefix] = limits

@@ -32,6 +32,8 @@ def over_limit(tenant: Tenant, peer: str, writes: bool, now: float) -> KeyplaneE
     if bucket is None:
         return None
     if not bucket.admits(now):
+        if not tenant.refusals:
+            tenant.refusals = (_refusal(tenant, False), _refusal(tenant, True))
         return tenant.refusals[writes]
     bucket.take(1.0)
     return None
@@ -48,12 +50,8 @@ def _connected(tenant: Tenant, peer: str, now: float) -> bool:
     return True
 
 
-def request_refusals(tenant: Tenant) -> tuple[KeyplaneError, KeyplaneError]:
-    """What is told to reads and to writes past the requests a second."""
-    return _refusal(tenant, False), _refusal(tenant, True)
-
-
 def _refusal(tenant: Tenant, writes: bool) -> KeyplaneError:
+    """What is told to reads or to writes past the requests a second."""
     return KeyplaneError(
         Reason.THROTTLED,
         f"tenant {tenant.tenant_id!r} has made the {tenant.limits.requests_per_second:,} requests"

@@ -72,15 +72,23 @@ class SplitAdvisor:
     ) -> None:
         """in_bytes: halves the bytes instead of the number, and says so if that cannot be."""
         snapshot = self._state.engine.snapshot()
+        # One entry for each hash, however many items share it: an item collection may be large.
         hashes: list[int] = []
         weights: list[int] = []
+        items = 0
         most = self._state.config.suggest_items_max
 
         def take(entries: list[tuple[bytes, bytes]]) -> bool:
-            hashes.extend(split_item_key(key)[0] for key, _ in entries)
-            weights.extend(len(key) + len(value) if in_bytes else 1 for key, value in entries)
+            nonlocal items
+            items += len(entries)
+            for key, value in entries:
+                key_hash = split_item_key(key)[0]
+                if not hashes or hashes[-1] != key_hash:
+                    hashes.append(key_hash)
+                    weights.append(0)
+                weights[-1] += len(key) + len(value) if in_bytes else 1
             # So many are spread over the range evenly, unless they share a partition key.
-            return len(hashes) <= most or hashes[0] == hashes[-1]
+            return items <= most or len(hashes) == 1
 
         def done(complete: bool) -> None:
             snapshot.close()

@@ -18,6 +18,17 @@ def all_tables(admin: AdminClient) -> list[catalog.Table]:
             return found
 
 
+def all_tenants(admin: AdminClient) -> list[catalog.Tenant]:
+    found: list[catalog.Tenant] = []
+    token = ""
+    while True:
+        page = admin.call(pb.ListTenantsRequest(page_token=token), pb.ListTenantsResponse)
+        found.extend(page.tenants)
+        token = page.next_page_token
+        if not token:
+            return found
+
+
 def all_partitions(
     admin: AdminClient, table: str
 ) -> tuple[list[catalog.Partition], dict[int, pb.PartitionLoad]]:

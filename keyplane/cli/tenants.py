@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from keyplane.catalog.v1 import catalog_pb2 as catalog
+from keyplane.cli.listing import all_tenants
 from keyplane.cli.output import EXIT_OK
 from keyplane.cli.render import tenant_facts, user_facts
 from keyplane.cli.session import Session, command
@@ -98,15 +99,8 @@ def create(
 
 def list_(session: Session) -> int:
     """Lists the tenants."""
-    facts: list[dict[str, Any]] = []
-    token = ""
     with session.admin() as admin:
-        while True:
-            page = admin.call(pb.ListTenantsRequest(page_token=token), pb.ListTenantsResponse)
-            facts += map(tenant_facts, page.tenants)
-            token = page.next_page_token
-            if not token:
-                break
+        facts = [tenant_facts(tenant) for tenant in all_tenants(admin)]
     session.out.table(
         ["tenant", "account", "state", "limits"],
         ([row["tenant"], row["account"], row["state"], _spelled(row["limits"])] for row in facts),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 from typing import TypeAlias
 
 from keyplane.metadata.v1 import metadata_pb2 as pb
@@ -148,10 +148,11 @@ class Planner:
         for each in self._rules.merges(catalog, dict.fromkeys([*again, *looked_at]), now):
             if len(self._merges) >= PLAN_SHOWN_MAX:
                 break
-            left = spare.setdefault(each.table, self._spare(catalog, each.table))
-            if left > 0 and taken.isdisjoint(each.partition_ids):
+            if each.table not in spare:
+                spare[each.table] = self._spare(catalog, each.table)
+            if spare[each.table] > 0 and taken.isdisjoint(each.partition_ids):
                 taken.update(each.partition_ids)
-                spare[each.table] = left - 1
+                spare[each.table] -= 1
                 self._merges[_key(each)] = each
 
     def _spare(self, catalog: Catalog, name: str) -> int:
@@ -180,12 +181,13 @@ class Planner:
     def _forget_gone(self, catalog: Catalog) -> None:
         """Partitions that are no more, and rests that are over."""
         watch, now = self._watch, self._world.clock.now()
-        for partition_id, watched in list(watch.by_id.items()):
-            if now - watched.heard_at <= self._config.stale_s:
-                # They are in the order in which they were heard.
-                break
-            if partition_id not in catalog.led_by(watched.node_id):
-                watch.forget(partition_id)
+        # They are in the order in which they were heard.
+        stale = takewhile(
+            lambda each: now - each.heard_at > self._config.stale_s, watch.by_id.values()
+        )
+        gone = [each for each in stale if each.partition_id not in catalog.led_by(each.node_id)]
+        for watched in gone:
+            watch.forget(watched.partition_id)
         over = [key for key, rest in self._rests.items() if rest.until <= now]
         for key in over:
             del self._rests[key]
