@@ -47,6 +47,7 @@ class Target:
     table: its partition key is the string `id`; it holds items below `items` once filled.
     processes: the ids of the processes whose processor time is measured, by name.
     credentials: what calls are signed with, over gRPC.
+    seals: signs no calls, but seals its connection (`wire.http2.seal`).
     precise: wake up on time for paced windows, at the price of a slower wait.
     """
 
@@ -58,6 +59,7 @@ class Target:
     processes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     precise: bool = False
     credentials: Credentials | None = None
+    seals: bool = False
 
 
 class GeneratorFailed(Exception):  # noqa: N818 - it is what happened
@@ -214,12 +216,15 @@ class _Lanes:
                 self._requests = EchoRequests(target.items)
             case _:
                 self._requests = DynamoRequests(target.table, target.items, target.address)
-        if target.protocol != "dynamodb":
-            self._transport = make_transport(target.transport, LoopClock(loop))
-        credentials = target.credentials
+        # Of each call, unless the connection is sealed.
         self._signer: Signer | None = None
+        sealing = None
+        credentials = target.credentials
         if credentials is not None:
-            self._signer = Signer(credentials.key_id, credentials.secret_bytes, time.time)
+            signer = Signer(credentials.key_id, credentials.secret_bytes, time.time)
+            sealing, self._signer = (signer, None) if target.seals else (None, signer)
+        if target.protocol != "dynamodb":
+            self._transport = make_transport(target.transport, LoopClock(loop), sealing)
 
     async def take(self, count: int) -> Sequence[Lane]:
         if self._transport is None:

@@ -19,6 +19,7 @@ TABLE = "data-plane-bench"
 KEYPLANE = "keyplane"
 KEYPLANE_GRPCIO = "keyplane-grpcio"
 KEYPLANE_SIGNED = "keyplane-signed"
+KEYPLANE_SEALED = "keyplane-sealed"
 DYNALITE = "dynalite"
 ECHO = "echo"
 
@@ -26,12 +27,13 @@ DESCRIPTIONS: Mapping[str, str] = {
     KEYPLANE: "router and storage node (RocksDB, durability `process`), transport http2",
     KEYPLANE_GRPCIO: "the same on transport grpcio",
     KEYPLANE_SIGNED: "the same on transport http2 with --auth required: each call is signed",
+    KEYPLANE_SEALED: "the same with --auth required on a connection that is sealed",
     DYNALITE: DESCRIPTION,
     ECHO: "one hop on transport http2, sending back what it gets",
 }
 
 # What is compared where nothing is said.
-COMPARED = tuple(name for name in DESCRIPTIONS if name != KEYPLANE_SIGNED)
+COMPARED = tuple(name for name in DESCRIPTIONS if name not in (KEYPLANE_SIGNED, KEYPLANE_SEALED))
 
 Say = Callable[[str], None]
 
@@ -121,11 +123,12 @@ def _started(name: str, load: Load, say: Say) -> Iterator[Target]:
     else:
         engine = TransportKind.GRPCIO if name == KEYPLANE_GRPCIO else TransportKind.HTTP2
         config = _on(engine)
-        if name == KEYPLANE_SIGNED:
+        if name in (KEYPLANE_SIGNED, KEYPLANE_SEALED):
             config = replace(config, auth=Auth.REQUIRED)
         with cluster_of(config) as cluster:
             create_table(cluster, TABLE, load.partitions)
-            yield _keyplane_target(cluster, TABLE, load)
+            target = _keyplane_target(cluster, TABLE, load)
+            yield replace(target, seals=name == KEYPLANE_SEALED)
 
 
 def _on(transport: TransportKind) -> ClusterConfig:

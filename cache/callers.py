@@ -80,9 +80,9 @@ class Tenant:
 
 
 class Caller:
-    """One key of a user. signers: those that have used it lately."""
+    """One key of a user. signers: those that have used it lately. revoked: it is nobody's now."""
 
-    __slots__ = ("_key", "key_id", "role", "secret", "signers", "tenant", "user")
+    __slots__ = ("_key", "key_id", "revoked", "role", "secret", "signers", "tenant", "user")
 
     def __init__(self, key_id: str, secret: bytes, tenant: Tenant, user: str, role: int) -> None:
         self.key_id = key_id
@@ -91,6 +91,7 @@ class Caller:
         self.user = user
         self.role = role
         self.signers: dict[bytes, Window] = {}
+        self.revoked = False
         self._key: SigningKey | None = None
 
     @property
@@ -168,7 +169,7 @@ class Callers:
                     self._put(key, tenant, user)
                     keys.append(key.key_id.encode())
         for key_id in set(before_keys) - set(keys):
-            self._signers -= len(self._by_key.pop(key_id).signers)
+            self._revoke(self._by_key.pop(key_id))
         for tenant_id in set(before_tenants) - set(tenants):
             del self._tenants[tenant_id]
         self._shards[number] = (keys, tenants)
@@ -178,14 +179,24 @@ class Callers:
         held = self._by_key.get(key_id)
         if held is None or held.secret != key.secret:
             if held is not None:
-                self._signers -= len(held.signers)
+                self._revoke(held)
             self._by_key[key_id] = Caller(key.key_id, key.secret, tenant, user.name, int(user.role))
         else:
             # The same object, since it knows the calls it has seen.
             held.tenant, held.user, held.role = tenant, user.name, int(user.role)
 
+    def _revoke(self, caller: Caller) -> None:
+        # Connections that it has sealed still name it.
+        caller.revoked = True
+        self._signers -= len(caller.signers)
+
+    def seal_key(self, key_id: bytes) -> tuple[Caller, bytes] | None:
+        """See `wire.ports.SealKeys`."""
+        caller = self._by_key.get(key_id)
+        return None if caller is None else (caller, caller.secret)
+
     def authenticate(self, request: Request) -> Caller:
-        """Whose call it is.
+        """Whose call it is. A signature on it counts more than the seal of its connection.
 
         Raises KeyplaneError: MISSING_CREDENTIALS, UNKNOWN_KEY, BAD_SIGNATURE, SIGNATURE_EXPIRED,
         REPLAYED, TENANT_SUSPENDED; OVERLOADED past the bounds on signers; NOT_SERVING for a key
@@ -193,9 +204,10 @@ class Callers:
         """
         value = request.authorization
         if not value:
-            value = request.metadata.get(HEADER, "").encode()
+            if request.metadata:
+                value = request.metadata.get(HEADER, "").encode()
             if not value:
-                raise _missing()
+                return _sealing(request)
         signature = read_signature(value)
         caller = self._by_key.get(signature.key_id)
         if caller is None:
@@ -250,6 +262,19 @@ class Callers:
             " each attempt anew",
             metadata={"skew_ms": str(age_ms)},
         )
+
+
+def _sealing(request: Request) -> Caller:
+    """Who has sealed the connection that a call without a signature came on."""
+    caller = request.sealed_by
+    if caller is None:
+        raise _missing()
+    assert isinstance(caller, Caller)
+    if caller.revoked:
+        raise _unknown()
+    if not caller.tenant.active:
+        raise _suspended(caller)
+    return caller
 
 
 def _missing() -> KeyplaneError:

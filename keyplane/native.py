@@ -88,6 +88,7 @@ MODULES = (
     "wire.http2.limits",
     "wire.http2.metadata",
     "wire.http2.outbound",
+    "wire.http2.seal",
     "wire.http2.server",
     "wire.http2.server_connection",
     "wire.http2.tick",

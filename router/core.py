@@ -263,6 +263,8 @@ class RouterCore:
     # --- requests -------------------------------------------------------------------------------
 
     def _register(self, server: Server) -> None:
+        if self._callers is not None:
+            server.take_seals(self._callers)
         service = RouteService(self._context, self._reader, self._desk, self._callers)
         reads: dict[str, _Handle] = {
             f"/{DATA_SERVICE}/GetItem": get_item,

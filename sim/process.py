@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from sim.scheduler import Event, Scheduler
 from wire.memory_process import ProcessKilledError
-from wire.ports import Handler
+from wire.ports import Handler, SealKeys
 
 
 class SimProcess:
@@ -62,6 +62,9 @@ class SimProcess:
         self.handlers: dict[str, Handler] = {}
         # Who wants to know of its death, in the order in which they asked.
         self.on_death: dict[Callable[[], None], None] = {}
+
+    def take_seals(self, keys: SealKeys) -> None:
+        """There are no connections here."""
 
     def register(self, method: str, handler: Handler) -> None:
         self.handlers[method] = handler

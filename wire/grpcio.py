@@ -19,12 +19,13 @@ from google.protobuf.message import Message
 
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.grpc_failures import DETAILS_KEY
+from keyplane.model.signature import HEADER, Signer
 from keyplane.route.v1 import route_pb2 as route
 from wire.addresses import check_listen, format_address, is_loopback, parse_address
 from wire.introspection import Introspection
 from wire.loop import LoopClock
 from wire.metrics import Metrics
-from wire.ports import Handler, Reply, ReplyFn, Request
+from wire.ports import Handler, Reply, ReplyFn, Request, SealKeys
 from wire.rpc import (
     CALLS_MAX,
     CHANNELS_MAX,
@@ -109,6 +110,7 @@ class GrpcTransport:
 
     detail_types: typed error details to unpack from failed calls.
     channels_max: connections kept open; see CHANNELS_MAX.
+    signer: signs every call.
     """
 
     def __init__(
@@ -116,7 +118,9 @@ class GrpcTransport:
         clock: LoopClock,
         detail_types: tuple[type[Message], ...] = (route.RouteHint,),
         channels_max: int = CHANNELS_MAX,
+        signer: Signer | None = None,
     ) -> None:
+        self._signer = signer
         self._clock = clock
         self._detail_types = detail_types
         self._channels_max = channels_max
@@ -148,6 +152,8 @@ class GrpcTransport:
             return self._refuse(
                 on_reply, Reason.OVERLOADED, "too many calls to other processes are under way"
             )
+        if self._signer is not None:
+            metadata = (*metadata, (HEADER, self._signer.value(method, payload)))
         rpc = peer.method(method)(
             payload,
             timeout=None if timeout_s == math.inf else timeout_s,
@@ -240,6 +246,9 @@ class GrpcServer:
             return await self._serve(method, handler, payload, context)
 
         self._methods[method] = grpc.unary_unary_rpc_method_handler(serve)
+
+    def take_seals(self, keys: SealKeys) -> None:
+        """gRPC's own library has no frames to seal with."""
 
     def bind(self, address: str) -> str:
         """Takes the address, and returns it with the port that was chosen where it says 0.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from keyplane.model.errors import KeyplaneError, Reason
-from wire.ports import Clock, Handler, Reply, ReplyFn, Request
+from wire.ports import Clock, Handler, Reply, ReplyFn, Request, SealKeys
 
 
 @dataclass(slots=True)
@@ -150,6 +150,9 @@ class MemoryServer:
 
     def register(self, method: str, handler: Handler) -> None:
         self.handlers[method] = handler
+
+    def take_seals(self, keys: SealKeys) -> None:
+        """There are no connections here."""
 
 
 class MemoryTransport:

@@ -97,9 +97,12 @@ class Request:
 
     authorization: who signed it (`keyplane.model.signature`), where the transport has read that
         apart from `metadata`.
+    sealed_by: whose connection it came on, as its `SealKeys` said; None for nobody's.
     """
 
-    __slots__ = ("authorization", "deadline", "metadata", "method", "payload", "peer")
+    __slots__ = (
+        *("authorization", "deadline", "metadata", "method", "payload", "peer", "sealed_by"),
+    )
 
     def __init__(
         self,
@@ -109,6 +112,7 @@ class Request:
         peer: str = "",
         metadata: Mapping[str, str] = MappingProxyType({}),
         authorization: bytes = b"",
+        sealed_by: object = None,
     ) -> None:
         self.method = method
         self.payload = payload
@@ -116,6 +120,7 @@ class Request:
         self.peer = peer
         self.metadata = metadata
         self.authorization = authorization
+        self.sealed_by = sealed_by
 
 
 ReplyFn = Callable[[Reply], None]
@@ -142,10 +147,20 @@ class Transport(Protocol):
         """Sends one request. Past the deadline `on_reply` gets DEADLINE_EXCEEDED."""
 
 
+class SealKeys(Protocol):
+    """Whoever may seal connections to a server (`wire.http2.seal`)."""
+
+    def seal_key(self, key_id: bytes) -> tuple[object, bytes] | None:
+        """Who has this key, and its secret; None if nobody has."""
+
+
 class Server(Protocol):
     """Where a core registers what it serves."""
 
     def register(self, method: str, handler: Handler) -> None: ...
+
+    def take_seals(self, keys: SealKeys) -> None:
+        """Lets callers seal their connections, if the transport has that; they can always sign."""
 
 
 # --- MemDS -------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import enum
 from collections.abc import Sequence
 from typing import Protocol
 
+from keyplane.model.signature import Signer
 from wire.grpcio import GrpcServer, GrpcTransport
 from wire.http2.client import Http2Transport
 from wire.http2.server import Http2Server
@@ -53,5 +54,10 @@ def make_server(
     return Http2Server(clock, metrics, service_names)
 
 
-def make_transport(kind: TransportKind, clock: LoopClock) -> LiveTransport:
-    return GrpcTransport(clock) if kind is TransportKind.GRPCIO else Http2Transport(clock)
+def make_transport(
+    kind: TransportKind, clock: LoopClock, signer: Signer | None = None
+) -> LiveTransport:
+    """signer: of all calls, whether each is signed or connections are sealed."""
+    if kind is TransportKind.GRPCIO:
+        return GrpcTransport(clock, signer=signer)
+    return Http2Transport(clock, signer=signer)

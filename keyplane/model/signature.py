@@ -130,7 +130,7 @@ def malformed() -> KeyplaneError:
 class Signer:
     """Signs the calls of one client, from any number of threads."""
 
-    __slots__ = ("_key", "_sequence", "_signer", "_start", "_wall")
+    __slots__ = ("_key", "_sequence", "_signer", "_start", "_wall", "key_id", "secret")
 
     def __init__(
         self,
@@ -140,6 +140,8 @@ class Signer:
         entropy: Callable[[int], bytes] = os.urandom,
     ) -> None:
         """wall: seconds since 1970. entropy: so many random bytes."""
+        self.key_id = key_id
+        self.secret = secret
         self._start = key_id + _FORMAT.decode()
         self._key = SigningKey(secret)
         self._wall = wall

@@ -39,9 +39,12 @@ from keyplane.cluster import Cluster, ClusterConfig, Kind
 from keyplane.cluster.commands import PACKAGES
 from keyplane.data.v1 import data_pb2 as data
 from keyplane.metadata.v1 import metadata_pb2 as metadata
-from keyplane.model.items import to_item
+from keyplane.model.items import from_item, to_item
 from keyplane.model.signature import HEADER, Signer
 from wire.auth import Auth
+from wire.http2.client import Http2Transport
+from wire.loop import LoopClock
+from wire.ports import Reply
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
@@ -349,6 +352,47 @@ def test_a_suspension_reaches_every_router_in_time(live: Live) -> None:
         assert until(lambda: client.get_item("orders", {"id": "1"}))["of"] == "acme"  # noqa: B023
     # The first is a measurement: later ones wait for those before them.
     assert took[0] < REVOKED_WITHIN_S + 1.0
+
+
+def test_a_sealed_connection_serves_its_tenant_until_that_is_suspended(live: Live) -> None:
+    """Calls of the transport that seals (`wire.http2.seal`), which carry no signature."""
+    router = live.cluster.addresses(Kind.ROUTER)[0]
+    credentials = live.keys["acme"]
+    payload = data.GetItemRequest(table="orders", key=to_item({"id": "1"})).SerializeToString()
+
+    async def story() -> None:
+        clock = LoopClock(asyncio.get_running_loop())
+        signer = Signer(credentials.key_id, credentials.secret_bytes, time.time)
+        transport = Http2Transport(clock, signer=signer)
+
+        async def call() -> Reason | None:
+            ended: asyncio.Future[Reply] = clock.loop.create_future()
+            transport.call(router, GET, payload, clock.now() + 10.0, ended.set_result)
+            reply = await ended
+            if reply.error is not None:
+                return reply.error.reason
+            answer = data.GetItemResponse.FromString(reply.payload)
+            assert from_item(answer.item)["of"] == "acme"
+            return None
+
+        async def until(reason: Reason | None) -> float:
+            started = time.monotonic()
+            while (told := await call()) is not reason:
+                assert time.monotonic() - started < PATIENCE_S, told
+                await asyncio.sleep(0.01)
+            return time.monotonic() - started
+
+        try:
+            await until(None)
+            assert sealed_connections(live) >= 1
+            live.call(metadata.SuspendTenantRequest(tenant_id="acme"))
+            assert await until(Reason.TENANT_SUSPENDED) < REVOKED_WITHIN_S + 1.0
+        finally:
+            live.call(metadata.ResumeTenantRequest(tenant_id="acme"))
+            await until(None)
+            await transport.close()
+
+    asyncio.run(story())
 
 
 def test_keys_are_rotated_without_an_outage(live: Live) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from google.protobuf.message import Message
 
 from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.model.signature import Signer
 from keyplane.route.v1 import route_pb2 as route
 from wire.addresses import parse_address
 from wire.http2.blocks import TwoGenerations, block_cache
@@ -184,6 +185,7 @@ class Http2Transport:
     channels_max: connections kept open; see CHANNELS_MAX.
     tls: see `wire.http2.tls`; None for plain text.
     tick_s: the beat of `wire.http2.limits.TICK_S`, shorter for tests of what takes long.
+    signer: signs every call, or seals connections to servers that take that (`wire.http2.seal`).
     """
 
     def __init__(
@@ -193,10 +195,12 @@ class Http2Transport:
         channels_max: int = CHANNELS_MAX,
         tls: ssl.SSLContext | None = None,
         tick_s: float = TICK_S,
+        signer: Signer | None = None,
     ) -> None:
         self.loop = clock.loop
         self.now = clock.now
         self.tls = tls
+        self.signer = signer
         self.known: TwoGenerations[ResponseHead] = block_cache()
         self.timeouts = Timeouts()
         self.in_flight = 0

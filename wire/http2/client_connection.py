@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Sized
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -10,13 +11,15 @@ from mypy_extensions import i64, mypyc_attr
 
 from keyplane.model.errors import Code, KeyplaneError, Reason
 from keyplane.model.numbers import read_u32_be
+from keyplane.model.signature import HEADER
 from wire.http2 import frames as h2
 from wire.http2.blocks import TwoGenerations
 from wire.http2.connection import OPENING, Connection
 from wire.http2.frames import ConnectionFault, ErrorCode, StreamFault
 from wire.http2.inbound import Inbound, TooLarge
 from wire.http2.limits import STREAM_ID_LAST
-from wire.http2.metadata import ResponseHead, response_head
+from wire.http2.metadata import ResponseHead, metadata_block, response_head
+from wire.http2.seal import CHALLENGE, NONCE_BYTES, Seal, hello_frame, read_challenge
 from wire.http2.tls import speaks_http2
 from wire.ports import Reply, ReplyFn
 from wire.rpc import MESSAGE_BYTES_MAX
@@ -152,6 +155,8 @@ class ClientConnection(Connection):
         self._known = known
         self._greeted = False
         self._timeouts = owner.transport.timeouts
+        # That of our HELLO, while no challenge has come.
+        self._nonce = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -162,6 +167,10 @@ class ClientConnection(Connection):
             self.close("the server did not agree to h2 by ALPN; is this a gRPC port?")
             return
         self.out.write(h2.PREFACE + OPENING)
+        signer = self.owner.transport.signer
+        if signer is not None:
+            self._nonce = os.urandom(NONCE_BYTES)
+            self.out.write(hello_frame(signer.secret, signer.key_id.encode(), self._nonce))
         self.flush()
 
     def _read(self, buf: bytes) -> bytes:
@@ -179,6 +188,17 @@ class ClientConnection(Connection):
         if self.owner.waiting:
             self.owner.pump()
 
+    def on_extension(self, kind: int, stream: int, payload: bytes) -> None:
+        if kind != CHALLENGE or not self._nonce or (nonce := read_challenge(payload)) is None:
+            return
+        signer = self.owner.transport.signer
+        assert signer is not None
+        if len(self.out):
+            # Calls that are signed.
+            self._push()
+        self.seal = Seal(signer.secret, signer.key_id.encode(), self._nonce, nonce)
+        self._nonce = b""
+
     # --- Requests --------------------------------------------------------------------------------
 
     def has_room(self) -> bool:
@@ -193,9 +213,13 @@ class ClientConnection(Connection):
         block = self.owner.block(call.method)
         timeout = self._timeouts.field(timeout_s)
         payload = call.payload
+        fields = call.fields
+        if self.seal is None and (signer := self.owner.transport.signer) is not None:
+            # The signature comes last, where servers look for it.
+            fields += metadata_block(((HEADER, signer.value(call.method, payload)),))
         size = len(payload)
         sending = self.sending
-        block_size = len(block) + len(timeout) + len(call.fields)
+        block_size = len(block) + len(timeout) + len(fields)
         if (
             size + 5 <= sending.quick_max
             and size + 5 <= sending.window
@@ -207,10 +231,10 @@ class ClientConnection(Connection):
             h2.write_head(out, h2.HEADERS, h2.END_HEADERS, stream, block_size)
             out.write(block)
             out.write(timeout)
-            out.write(call.fields)
+            out.write(fields)
             h2.write_message(out, h2.END_STREAM, stream, payload)
         else:
-            block = sending.lead(block + timeout + call.fields)
+            block = sending.lead(block + timeout + fields)
             self.out.write(h2.headers_frames(stream, block, 0, sending.frame_bytes))
             sending.queue(stream, h2.MESSAGE_HEAD.pack(0, size) + payload, b"", True)
         self.call_written()

@@ -40,6 +40,7 @@ from wire.http2.limits import (
     allowance,
 )
 from wire.http2.outbound import Sending
+from wire.http2.seal import Seal
 from wire.http2.tick import tick_of
 from wire.loop import time_of
 
@@ -73,6 +74,8 @@ class Connection(asyncio.Protocol):
         self.out = BytesWriter()
         # Calls or answers in there.
         self._collected = 0
+        # What all that is written here is sealed with.
+        self.seal: Seal | None = None
         self.ready = False
         self.finished = False
         self.why = ""
@@ -137,6 +140,9 @@ class Connection(asyncio.Protocol):
     def on_finished(self) -> None:
         """The connection is over, for the reason in `why`. Called once."""
         raise NotImplementedError
+
+    def on_extension(self, kind: int, stream: int, payload: bytes) -> None:
+        """A frame of a type that HTTP/2 does not define."""
 
     def is_open(self, stream: int) -> bool:
         raise NotImplementedError
@@ -237,6 +243,7 @@ class Connection(asyncio.Protocol):
                 _on_stream(stream, "PRIORITY")
             # Others that this build does not know must be ignored too (section 5.5).
             self._count("empty", EMPTY_FREE)
+            self.on_extension(kind, stream, payload)
 
     def _on_block_part(self, part: bytes, flags: int, stream: int) -> None:
         self._block.append(part)
@@ -433,7 +440,8 @@ class Connection(asyncio.Protocol):
 
     def _push(self) -> None:
         out = self.out
-        self.transport.write(out.getvalue())
+        seal = self.seal
+        self.transport.write(out.getvalue() if seal is None else seal.records(out.getvalue()))
         self._collected = 0
         if len(out) <= OUT_KEPT_MAX:
             out.truncate(0)

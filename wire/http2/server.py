@@ -23,7 +23,7 @@ from wire.http2.server_connection import Method, ServerConnection
 from wire.introspection import Introspection
 from wire.loop import LoopClock
 from wire.metrics import Metrics
-from wire.ports import Handler
+from wire.ports import Handler, SealKeys
 
 _log = structlog.get_logger("wire.http2")
 
@@ -64,6 +64,7 @@ class Http2Server:
         self.in_flight = 0
         self.stopping = False
         self.bridge: Bridge | None = None
+        self.seal_keys: SealKeys | None = None
         self._introspection = Introspection(service_names)
         self._tls = tls
         self._ticker = Ticker(self.loop, tick_s, self._tick)
@@ -73,6 +74,11 @@ class Http2Server:
         metrics.gauge("rpc_in_flight", "Calls not answered yet.", lambda: self.in_flight)
         metrics.gauge(
             "http2_connections", "Open connections to this server.", lambda: len(self.connections)
+        )
+        metrics.gauge(
+            "http2_sealed_connections",
+            "Open connections that their clients have sealed.",
+            lambda: sum(each.sealed_by is not None for each in self.connections),
         )
 
     def trailers_of(self, error: KeyplaneError) -> bytes:
@@ -89,6 +95,9 @@ class Http2Server:
 
     def register(self, method: str, handler: Handler) -> None:
         self.methods[method] = Method(method, handler, self.requests.series(method))
+
+    def take_seals(self, keys: SealKeys) -> None:
+        self.seal_keys = keys
 
     def bind(self, address: str) -> str:
         """Takes the address, and returns it with the port that was chosen where it says 0.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
+from hmac import compare_digest
 from typing import TYPE_CHECKING
 
 from mypy_extensions import i64, mypyc_attr
@@ -28,6 +30,19 @@ from wire.http2.metadata import (
     error_trailers,
     signed_head,
     trailers,
+)
+from wire.http2.seal import (
+    HELLO,
+    MAC_BYTES,
+    NONCE_BYTES,
+    RECORD_BYTES_MAX,
+    RECORD_FRAME,
+    RECORD_HEAD_BYTES,
+    Seal,
+    challenge_frame,
+    find_record,
+    proof,
+    read_hello,
 )
 from wire.http2.tls import speaks_http2
 from wire.metrics import Series
@@ -141,6 +156,13 @@ class ServerConnection(Connection):
         self.server = server
         self.calls: dict[int, ServerCall] = {}
         self.bridged: dict[int, BridgedStream] = {}
+        # Who has sealed what is read from here on; None for nobody, or not yet.
+        self.sealed_by: object = None
+        # Who has said HELLO.
+        self._claimed_by: object = None
+        self._records: Seal | None = None
+        # The start of a frame that goes on in the next record.
+        self._unsealed = b""
         self._greeted = False
         self._draining = False
         # The field block that was read last, and what it means, if that is for ever.
@@ -167,11 +189,73 @@ class ServerConnection(Connection):
 
     def _read(self, buf: bytes) -> bytes:
         if self._greeted:
-            return super()._read(buf)
+            if self._records is None:
+                return super()._read(buf)
+            return self._read_records(buf)
         if not check_preface(buf, self.transport.get_extra_info("ssl_object")):
             return buf
         self._greeted = True
         return super()._read(buf[len(h2.PREFACE) :])
+
+    # --- Seals (`wire.http2.seal`) ---------------------------------------------------------------
+
+    def on_extension(self, kind: int, stream: int, payload: bytes) -> None:
+        if kind != HELLO or (hello := read_hello(payload)) is None:
+            return
+        if self._records is not None:
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a second HELLO on a connection")
+        key_id, client_nonce, claim = hello
+        keys = self.server.seal_keys
+        found = keys.seal_key(key_id) if keys is not None else None
+        if found is None or not compare_digest(proof(found[1], key_id, client_nonce), claim):
+            # The client signs its calls, and is told with them what is wrong with its key.
+            return
+        self._claimed_by, secret = found
+        nonce = os.urandom(NONCE_BYTES)
+        self._records = Seal(secret, key_id, client_nonce, nonce)
+        self.out.write(challenge_frame(nonce))
+
+    def _read_records(self, buf: bytes) -> bytes:
+        """What `_read` does, once records may come. Nothing of a record is looked at before its
+        MAC is right.
+        """
+        records = self._records
+        assert records is not None
+        if self.sealed_by is None:
+            first = find_record(buf)
+            if first < 0:
+                return super()._read(buf)
+            if super()._read(buf[:first]) or self.finished:
+                return b""
+            buf = buf[first:]
+        at: i64 = 0
+        size: i64 = len(buf)
+        while size - at >= RECORD_HEAD_BYTES:
+            start: i64 = at + RECORD_HEAD_BYTES
+            length: i64 = read_u32_be(buf, at + h2.FRAME_HEAD_BYTES)
+            if buf[at : at + h2.FRAME_HEAD_BYTES] != RECORD_FRAME:
+                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "a frame outside of the records")
+            if not 0 < length <= RECORD_BYTES_MAX:
+                raise ConnectionFault(
+                    ErrorCode.FRAME_SIZE_ERROR,
+                    f"a record of {length} bytes; from 1 to {RECORD_BYTES_MAX} are taken",
+                )
+            if start + length > size:
+                break
+            at = start + length
+            data = buf[start:at]
+            mac = buf[start - MAC_BYTES : start]
+            if not compare_digest(records.mac(data), mac):
+                raise ConnectionFault(
+                    ErrorCode.PROTOCOL_ERROR,
+                    "a record does not bear its seal; check that nothing between client and server"
+                    " changes, keeps or repeats what is sent",
+                )
+            self.sealed_by = self._claimed_by
+            self._unsealed = super()._read(self._unsealed + data if self._unsealed else data)
+            if self.finished:
+                return b""
+        return buf[at:]
 
     # --- Requests --------------------------------------------------------------------------------
 
@@ -378,7 +462,10 @@ class ServerConnection(Connection):
         self.calls[stream] = call
         try:
             method.handler(
-                Request(method.name, payload, deadline, self.peer, head.metadata, signature),
+                Request(
+                    *(method.name, payload, deadline, self.peer, head.metadata, signature),
+                    self.sealed_by,
+                ),
                 call.reply,
             )
         except KeyplaneError as error:

@@ -13,7 +13,19 @@ from keyplane.model.errors import KeyplaneError, Reason
 from wire.faults import Direction
 from wire.injection.fate import fate_of
 from wire.injection.table import FaultTable
-from wire.ports import Call, Clock, Handler, Reply, ReplyFn, Request, Rng, Server, Timer, Transport
+from wire.ports import (
+    Call,
+    Clock,
+    Handler,
+    Reply,
+    ReplyFn,
+    Request,
+    Rng,
+    SealKeys,
+    Server,
+    Timer,
+    Transport,
+)
 
 
 class FaultyTransport:
@@ -173,6 +185,9 @@ class FaultyServer:
             self._receive(handler, request, lambda answer: self._answer(reply, answer))
 
         self._inner.register(method, handle)
+
+    def take_seals(self, keys: SealKeys) -> None:
+        self._inner.take_seals(keys)
 
     def _receive(self, handler: Handler, request: Request, reply: ReplyFn) -> None:
         def hand_over() -> None:

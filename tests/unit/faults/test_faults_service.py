@@ -16,7 +16,7 @@ from wire.injection.convert import fault_from_proto, fault_to_proto
 from wire.injection.service import FaultService, is_local
 from wire.memory import VirtualClock
 from wire.metrics import Metrics
-from wire.ports import Handler, Reply, Request
+from wire.ports import Handler, Reply, Request, SealKeys
 
 HERE = "ipv4:127.0.0.1:40000"
 
@@ -33,6 +33,9 @@ class Scene:
                 self.table.allow(kind)
         self.methods: dict[str, Handler] = {}
         FaultService(self, self.table, self.clock, self.metrics)
+
+    def take_seals(self, keys: SealKeys) -> None:
+        pass
 
     def register(self, method: str, handler: Handler) -> None:
         self.methods[method] = handler
