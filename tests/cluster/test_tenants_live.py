@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 import pytest
 from live_cli import Cli
-from live_tools import cluster_of
+from live_tools import cluster_of, counter
 from pymemcache.client.base import Client as Memcached
 
 from cache import memds_keys
@@ -356,8 +356,8 @@ def test_a_suspension_reaches_every_router_in_time(live: Live) -> None:
 
 def test_a_sealed_connection_serves_its_tenant_until_that_is_suspended(live: Live) -> None:
     """Calls of the transport that seals (`wire.http2.seal`), which carry no signature."""
-    router = live.cluster.addresses(Kind.ROUTER)[0]
-    credentials = live.keys["acme"]
+    member = live.cluster.state().of_kind(Kind.ROUTER)[0]
+    router, credentials = member.address, live.keys["acme"]
     payload = data.GetItemRequest(table="orders", key=to_item({"id": "1"})).SerializeToString()
 
     async def story() -> None:
@@ -384,7 +384,7 @@ def test_a_sealed_connection_serves_its_tenant_until_that_is_suspended(live: Liv
 
         try:
             await until(None)
-            assert sealed_connections(live) >= 1
+            assert counter(live.cluster, member.name, "keyplane_http2_sealed_connections") == 1
             live.call(metadata.SuspendTenantRequest(tenant_id="acme"))
             assert await until(Reason.TENANT_SUSPENDED) < REVOKED_WITHIN_S + 1.0
         finally:
