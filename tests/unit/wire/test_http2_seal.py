@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from raw_http2 import RawClient, request, request_block
 
-from cache.callers import Caller, Callers, operator
+from cache.callers import Callers, operator
 from keyplane.catalog.v1 import catalog_pb2 as pb
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.signature import Signer
@@ -312,7 +312,7 @@ def test_frames_of_these_types_that_mean_something_else_are_ignored() -> None:
         client.say(request(1))
         # As without them: a call that nobody has signed.
         answer = await client.hear(h2.HEADERS, 1)
-        assert b"16" == client.fields(answer)[b"grpc-status"]
+        assert client.fields(answer)[b"grpc-status"] == b"16"
         client.close()
 
     play(story)
