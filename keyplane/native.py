@@ -72,6 +72,7 @@ MODULES = (
     "storage.rows",
     "storage.service",
     "storage.shard",
+    "storage.sharing",
     "storage.state",
     "storage.stored",
     "storage.token_log",

@@ -14,6 +14,9 @@ class WriteConfig:
     queue_writes_max: int = 10_000
     # Bytes of items among them.
     queue_bytes_max: int = 64 << 20
+    # Part of both for tenants to share, where there are any: once as much waits, each may hold that
+    # divided by those that wait. The rest is for those that hold less.
+    queue_shared: float = 0.75
     # One group commit takes at most this many writes, so that no reply waits for a huge batch.
     batch_writes_max: int = 512
     # Remembered write tokens on the whole node; each takes about 300 bytes of memory. At 5,000

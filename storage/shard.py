@@ -10,6 +10,7 @@ from mypy_extensions import mypyc_attr
 from keyplane.catalog.v1 import catalog_pb2 as catalog
 from keyplane.model.limits import PARTITION_READ_UNITS, PARTITION_WRITE_UNITS
 from keyplane.model.partition import Partition
+from keyplane.model.tenants import prefix_of, tenant_of
 from storage.gate import Gate
 from storage.heat import Heat
 from storage.layout import item_range
@@ -59,6 +60,7 @@ class Shard:
     unsettled: its progress is in the node's log, not under its own key.
     opened_at: by this process's clock. limits: on what it admits; None if there are none.
     read_units, write_units: what it admits a second, if there are.
+    tenant: whose table it is; empty for the local one's.
     partition_id, epoch, table_id, start, end, inner_start, inner_end: of the partition, at hand for
         every request. What all need comes first: it shares a line or two of processor cache.
     """
@@ -68,6 +70,7 @@ class Shard:
     table_id: int = field(init=False)
     inner_start: int = field(init=False)
     inner_end: int = field(init=False)
+    tenant: str = field(init=False)
     gate: Gate | None = field(init=False, default=None)
     limits: PartitionLimits | None = field(init=False, default=None)
     heat: Heat
@@ -95,6 +98,7 @@ class Shard:
         self.partition_id, self.epoch = partition.partition_id, partition.epoch
         self.table_id, self.start, self.end = partition.table_id, partition.start, partition.end
         self.inner_start, self.inner_end = partition.inner_start, partition.inner_end
+        self.tenant = prefix_of(tenant_of(self.table.name))
         self.take(self.table, self.opened_at)
 
     def take(self, table: catalog.Table, now: float) -> None:

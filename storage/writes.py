@@ -27,6 +27,7 @@ from storage.evaluate import carry_out, recall
 from storage.group import Group, Write, result_of, result_of_failure
 from storage.layout import token_name
 from storage.request import ItemWrite
+from storage.sharing import OVERLOADED_RETRY_S, Sharing
 from storage.stored import read_version, size_of
 from storage.token_log import TokenLog
 from storage.tokens import Remembered
@@ -35,9 +36,6 @@ from wire.metrics import Metrics
 from wire.ports import Batch, Clock, Engine, EngineError, Reply
 
 crashpoints.declare("storage.write.committed")
-
-# Suggested to callers refused because the queue is full: about the time it takes to work off half.
-OVERLOADED_RETRY_S = 0.025
 
 # Powers of two: sizes of group commits.
 _SIZE_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -77,6 +75,7 @@ class WriteQueue:
         self._queue: deque[Write | _Change] = deque()
         self._queued_writes = 0
         self._queued_bytes = 0
+        self._sharing = Sharing(config)
         self._scheduled = False
         self._in_flight = False
         self._idle_callbacks: list[Callable[[], None]] = []
@@ -119,9 +118,14 @@ class WriteQueue:
                 "too many writes wait for their commit; slow down or split the partition",
                 retry_after_s=OVERLOADED_RETRY_S,
             )
+        tenant = write.shard.tenant
+        unfair = self._sharing.refusal(tenant, self._queued_writes, self._queued_bytes)
+        if unfair is not None:
+            raise unfair
         self._queue.append(write)
         self._queued_writes += len(write.operations)
         self._queued_bytes += write.data_bytes
+        self._sharing.add(tenant, len(write.operations), write.data_bytes)
         self._schedule()
 
     def change(self, plan: Callable[[], Step], refused: Callable[[KeyplaneError], None]) -> None:
@@ -202,6 +206,7 @@ class WriteQueue:
             self._queue.popleft()
             self._queued_writes -= len(write.operations)
             self._queued_bytes -= write.data_bytes
+            self._sharing.remove(write.shard.tenant, len(write.operations), write.data_bytes)
             size += len(write.operations)
             self._evaluate(write, group)
         if group.empty:
@@ -338,6 +343,7 @@ class WriteQueue:
         """Nothing has been done of what is still queued."""
         queue, self._queue = self._queue, deque()
         self._queued_writes = self._queued_bytes = 0
+        self._sharing.clear()
         for entry in queue:
             if isinstance(entry, _Change):
                 entry.refused(error)
