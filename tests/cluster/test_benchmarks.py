@@ -15,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
-pytestmark = [pytest.mark.cluster, pytest.mark.apart]
+pytestmark = pytest.mark.cluster
 
 
 def run(name: str, *options: str) -> dict[str, Any]:
