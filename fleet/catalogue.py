@@ -25,6 +25,10 @@ def find(name: str) -> Scenario:
 
     Raises INVALID_ARGUMENT where there is none, or the file is not one.
     """
+    if name.startswith("-"):
+        raise KeyplaneError(
+            Reason.INVALID_ARGUMENT, f"the scenario comes first, and {name} after it"
+        )
     if not name.endswith(".py"):
         return load(name)
     path = Path(name).resolve()

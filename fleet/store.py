@@ -74,7 +74,7 @@ def write_answer(directory: Path, answer: Answer) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     outcome = answer.outcome
     named = {"scenario": answer.scenario}
-    figures = [named | asdict(figure) for figure in outcome.figures]
+    figures = [named | figure_facts(figure) for figure in outcome.figures]
     checks = [named | check_facts(check) for check in outcome.checks]
     pq.write_table(pa.Table.from_pylist(figures, _FIGURES), directory / "figures.parquet")
     pq.write_table(pa.Table.from_pylist(checks, _CHECKS), directory / "checks.parquet")
@@ -101,6 +101,11 @@ def read_answer(directory: Path) -> Answer:
             Reason.INVALID_ARGUMENT,
             f"cannot read the outcome in {directory}: {error}; run it again",
         ) from error
+
+
+def figure_facts(figure: Figure) -> dict[str, Any]:
+    """As JSON and Parquet have it."""
+    return {**asdict(figure), "layer": figure.layer.value}
 
 
 def check_facts(check: Check) -> dict[str, Any]:
@@ -133,7 +138,7 @@ def _facts(answer: Answer) -> dict[str, Any]:
         "seed": answer.seed,
         "seconds": answer.seconds,
         "conclusion": outcome.conclusion,
-        "figures": [asdict(figure) for figure in outcome.figures],
+        "figures": [figure_facts(figure) for figure in outcome.figures],
         "checks": [check_facts(check) for check in outcome.checks],
         "parameters": [asdict(setting) for setting in answer.settings],
         "requests_simulated": outcome.requests_simulated,

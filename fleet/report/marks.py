@@ -81,7 +81,7 @@ def legend(figure: Figure, handles: Sequence[Artist]) -> None:
         ncols=max(1, min(len(named), _LEGEND_CHARACTERS // longest)),
         frameon=False,
         labelcolor=palette.marker(palette.INK),
-        borderpad=0.2,
+        borderpad=0.55,
         columnspacing=1.6,
         handlelength=1.8,
     )
