@@ -50,17 +50,19 @@ class Bar:
         """To be called with how much of one thing is done, 0 to 1, and what is being done."""
 
         def on_progress(fraction: float, what: str) -> None:
-            text = f"{name}: {what}"
             within = min(max(fraction, 0.0), 1.0)
-            self._progress.update(
-                self._task, description=escape(text), completed=self._done + within
-            )
-            now = time.monotonic()
-            if not self._out.progress.is_terminal and now - self._said_at >= _BEAT_S:
-                self._said_at = now
-                self._out.note(f"{text}, {within:.0%}")
+            self._progress.update(self._task, completed=self._done + within)
+            self.tell(f"{name}: {what}", f", {within:.0%}")
 
         return on_progress
+
+    def tell(self, text: str, more: str = "") -> None:
+        """Beside the bar, or now and then as a line, which also has what the bar shows: `more`."""
+        self._progress.update(self._task, description=escape(text))
+        now = time.monotonic()
+        if not self._out.progress.is_terminal and now - self._said_at >= _BEAT_S:
+            self._said_at = now
+            self._out.note(text + more)
 
     def finish(self, line: str = "") -> None:
         """One thing more is done."""

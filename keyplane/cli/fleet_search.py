@@ -91,7 +91,7 @@ def optimise(
     before = len(kept)
     try:
         with Bar(out, points) as bar, computing(asked, ray, workers) as evaluate:
-            watched = partial(_watched, bar.of(asked.scenario.name), bar, figure, kept, evaluate)
+            watched = partial(_watched, bar, figure, kept, evaluate)
             cost = partial(_cost, figure, 1.0 if minimise else -1.0)
             best = Search(asked.varied, asked.parameters, cost, points, watched).run()
     except KeyboardInterrupt:
@@ -137,7 +137,6 @@ def _cost(figure: str, sign: float, point: Any) -> float:
 
 
 def _watched(
-    on_progress: Any,
     bar: Bar,
     figure: str,
     kept: Any,
@@ -146,8 +145,8 @@ def _watched(
 ) -> Iterator[Any]:
     for point in kept.evaluated(wanted, evaluate):
         check_figure(figure, [point])
-        on_progress(0.0, f"{len(kept)} points")
         bar.finish()
+        bar.tell(f"{len(kept)} points")
         yield point
 
 

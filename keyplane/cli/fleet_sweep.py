@@ -80,13 +80,12 @@ def sweep(
             Bar(out, len(wanted), len(done)) as bar,
             computing(asked, ray, workers) as evaluate,
         ):
-            on_progress = bar.of(asked.scenario.name)
             missing = [values for values in wanted if not kept.has(values)]
             for number, point in enumerate(kept.evaluated(missing, evaluate), 1):
                 for name in figure or []:
                     check_figure(name, [point])
-                on_progress(0.0, f"{len(done) + number} of {len(wanted)} points")
                 bar.finish()
+                bar.tell(f"{asked.scenario.name}: {len(done) + number} of {len(wanted)} points")
     except KeyboardInterrupt:
         out.note(f"{len(kept)} of {len(wanted)} points are kept; go on with the same and --resume")
         raise
