@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fleet.answer import Answer
-from fleet.report.page import answer_page, run_page
+from fleet.report.page import Section, answer_page, run_page
 from fleet.report.svg import colours_of, stand_alone
 from fleet.runs import REPORT
 from wire.files import replace_file
 
 
-def write_report(directory: Path, answers: Sequence[Answer]) -> Path:
+def write_report(directory: Path, sections: Sequence[Section]) -> Path:
     """One document of all of them. Returns its path."""
     path = directory / REPORT
-    text = answer_page(answers[0]) if len(answers) == 1 else run_page(answers)
+    text = answer_page(sections[0]) if len(sections) == 1 else run_page(sections)
     replace_file(path, text.encode())
     return path
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 
 from fleet.answer import CHOSEN, MEASURED, Answer
@@ -20,13 +21,27 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _TITLE = "What the fleet models answer"
 
 
-def answer_page(answer: Answer) -> str:
+@dataclass(frozen=True, slots=True)
+class Section:
+    """An answer with its plots drawn, which is what takes time: once for all its pages."""
+
+    answer: Answer
+    plots: str
+
+
+def section(answer: Answer) -> Section:
+    drawn = answer.outcome.plots
+    return Section(answer, plots(drawn, colours_of(drawn), answer.scenario))
+
+
+def answer_page(of: Section) -> str:
     """One scenario."""
-    return page(answer.title, "", _scenario(answer, heading="h1"))
+    return page(of.answer.title, "", _scenario(of, heading="h1"))
 
 
-def run_page(answers: Sequence[Answer]) -> str:
+def run_page(sections: Sequence[Section]) -> str:
     """All of a run, with contents."""
+    answers = [each.answer for each in sections]
     contents = "".join(
         f'<li><a href="#{escape(each.scenario)}">{escape(each.title)}</a>'
         f"<p>{escape(each.outcome.conclusion)}</p>"
@@ -41,7 +56,7 @@ def run_page(answers: Sequence[Answer]) -> str:
         " against what is published, closed forms and a second model.</p>"
         f'<nav aria-label="Scenarios"><ol>{contents}</ol></nav>'
     )
-    return page(_TITLE, header, "\n".join(_scenario(each, heading="h2") for each in answers))
+    return page(_TITLE, header, "\n".join(_scenario(each, heading="h2") for each in sections))
 
 
 def page(title: str, header: str, body: str) -> str:
@@ -90,14 +105,14 @@ def command(answer: Answer) -> str:
     return shlex.join(words)
 
 
-def _scenario(answer: Answer, heading: str) -> str:
-    outcome = answer.outcome
+def _scenario(of: Section, heading: str) -> str:
+    answer, outcome = of.answer, of.answer.outcome
     paragraphs = [
         f"<{heading}>{escape(answer.title)}</{heading}>",
         f'<p class="question">{escape(answer.question)}</p>',
         f'<p class="conclusion">{escape(outcome.conclusion)}</p>',
         f'<p class="about">{_verdict(answer)} {escape(_work(answer))}</p>',
-        plots(outcome.plots, colours_of(outcome.plots), answer.scenario),
+        of.plots,
         f"<h3>Figures</h3>{tables.figures(outcome.figures)}",
         *(f'<div class="more">{tables.of_outcome(each)}</div>' for each in outcome.tables),
         f"<h3>Checks</h3>{tables.checks(outcome.checks)}" if outcome.checks else "",

@@ -177,6 +177,7 @@ def run(
     """
     from fleet import catalogue, runs
     from fleet.report.files import write_plots, write_report
+    from fleet.report.page import section
 
     if scenario == catalogue.ALL:
         names = catalogue.names()
@@ -192,7 +193,7 @@ def run(
     if resume and found is None:
         out.note("no run asked just this; beginning one")
     begun = found or runs.begin(where, Path(scenario).stem, request)
-    answers, failures = [], []
+    answers, sections, failures = [], [], []
     try:
         with Bar(out, len(names)) as bar:
             for answer, was_there in runs.answers(begun, bar.of):
@@ -201,14 +202,15 @@ def run(
                     failures.append(answer)
                     continue
                 answers.append(answer)
+                sections.append(section(answer))
                 if not was_there:
-                    write_report(begun.directory_of(answer.scenario), [answer])
+                    write_report(begun.directory_of(answer.scenario), sections[-1:])
                 if plots is not None:
                     write_plots(plots, answer)
     except KeyboardInterrupt:
         out.note(f"{len(answers)} of {len(names)} are done; go on with the same and --resume")
         raise
-    document = write_report(begun.path, answers) if answers else None
+    document = write_report(begun.path, sections) if sections else None
     for answer in answers:
         _tell(out, answer, alone=len(names) == 1)
     facts = _facts(answers, failures)
@@ -359,6 +361,7 @@ def report(
     """Writes all scenarios of a run into one document that needs nothing beside itself."""
     from fleet import runs
     from fleet.report.files import write_report
+    from fleet.report.page import section
 
     where = of or runs.latest(home or default_home(), "run")
     if where is None:
@@ -366,7 +369,7 @@ def report(
             Reason.INVALID_ARGUMENT, "nothing was run here; begin with: keyplane fleet run all"
         )
     answers = runs.answers_of(where)
-    document = write_report(where, answers)
+    document = write_report(where, [section(each) for each in answers])
     out.say(escape(str(document)))
     out.result({"report": str(document), "scenarios": [each.scenario for each in answers]})
     if show_it:

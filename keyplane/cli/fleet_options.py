@@ -108,13 +108,14 @@ def parameters_of_all(
     by_scenario: dict[str, list[str]] = {}
     known = list(scenarios)
     for text in given:
-        scenario, dot, assignment = text.partition(".")
-        if not dot or scenario not in known:
+        name, equals, value = text.partition("=")
+        scenario, _, parameter = name.rpartition(".")
+        if not equals or scenario not in known:
             raise _refusal(
                 f"--set {text} names no scenario; with all give --set SCENARIO.NAME=VALUE, of "
                 f"{', '.join(known)}"
             )
-        by_scenario.setdefault(scenario, []).append(assignment)
+        by_scenario.setdefault(scenario, []).append(f"{parameter}={value}")
     return {
         scenario: parameters_given(find(scenario).parameters, (), assignments)
         for scenario, assignments in by_scenario.items()
