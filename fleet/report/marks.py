@@ -42,6 +42,19 @@ def gid_of(number: int | str) -> str:
     return f"mark-{number}-"
 
 
+def images_of(plot: Plot) -> list[int]:
+    """The numbers of the marks that are drawn as images."""
+    return [
+        number
+        for number, mark in enumerate(plot.marks)
+        if isinstance(mark, HeatMap) and _is_image(mark)
+    ]
+
+
+def _is_image(mark: HeatMap) -> bool:
+    return mark.z.size > _CELLS_MAX
+
+
 def draw_marks(figure: Figure, axes: Axes, plot: Plot, colours: Colours) -> list[Artist]:
     """Returns what the legend is to show."""
     handles: list[Artist] = []
@@ -155,7 +168,7 @@ def _heat(figure: Figure, axes: Axes, index: int, mark: HeatMap) -> None:
         np.ma.masked_invalid(mark.z),
         cmap=colormaps["cividis"].resampled(_LEVELS),
         norm=norm,
-        rasterized=mark.z.size > _CELLS_MAX,
+        rasterized=_is_image(mark),
         snap=True,
     )
     mesh.set_gid(gid_of(index) + CELLS)

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from fleet.outcome import Bars, Line, Plot
 from fleet.report import palette
 from fleet.report.axes import WIDTH_IN, dress
-from fleet.report.marks import CELLS, draw_marks, gid_of, legend
+from fleet.report.marks import CELLS, draw_marks, gid_of, images_of, legend
 
 _HEIGHT_IN = 3.5
 
@@ -40,6 +40,7 @@ _REFERENCE = re.compile(r"(?P<before>\bid=\"|href=\"#|url\(#)(?P<id>[^\")]+)")
 _MARK = re.compile(r"<g id=\"(?P<id>[^\"]*" + gid_of(r"(?P<number>\d+)") + r"[^\"]*)\"")
 # No seams between cells, those of the colour bar too.
 _CELLS = re.compile(rf'<g (?=[^>]*id="[^"]*(?:{CELLS}|QuadMesh_\d+)")')
+_IMAGE = re.compile(r"(?<!\">)<image [^>]*/>")
 _PATH = re.compile(r" d=\"(?P<path>[^\"]*)\"")
 _DECIMALS = re.compile(r"(\.\d\d)\d+")
 
@@ -102,6 +103,9 @@ def _finished(text: str, plot: Plot, prefix: str) -> str:
     body = _FONT_FAMILY.sub("", _SHEET.sub("", body))
     body = _REFERENCE.sub(rf"\g<before>{prefix}-\g<id>", body)
     body = _MARK.sub(r'<g data-mark="\g<number>" id="\g<id>"', body)
+    for number in images_of(plot):
+        # Drawn apart, and so without the group that other marks are drawn in.
+        body = _IMAGE.sub(rf'<g data-mark="{number}">\g<0></g>', body, count=1)
     body = _CELLS.sub('<g shape-rendering="crispEdges" ', body)
     body = _PATH.sub(lambda found: f' d="{_compact(found["path"])}"', body)
     body = palette.replace_markers(body)
