@@ -6,6 +6,7 @@ Ray is an extra (`keyplane[ray]`), imported when it is asked for.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -19,6 +20,7 @@ from keyplane.workers import processors
 LOCAL = "local"
 
 _OBJECTS_BYTES = 100 * 1024 * 1024
+_CONNECT_S = 5.0
 # Points handed to a processor ahead of its needs.
 _AHEAD = 2
 
@@ -30,7 +32,7 @@ def on_ray(task: Task, address: str, workers: int) -> Iterator[Evaluate]:
 
     Raises INVALID_ARGUMENT if Ray is not installed or nobody answers there.
     """
-    ray = _import_ray()
+    ray = _import_ray(address)
     _connect(ray, address, workers)
     try:
         slots = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
@@ -40,9 +42,12 @@ def on_ray(task: Task, address: str, workers: int) -> Iterator[Evaluate]:
         ray.shutdown()
 
 
-def _import_ray() -> Any:
-    # Nothing is reported to anybody; Ray reads this when it is loaded.
+def _import_ray(address: str) -> Any:
+    # Ray reads these when it is loaded. Nothing is reported to anybody, and one that is started
+    # here listens on loopback alone, which Ray otherwise does on other systems only.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    if address == LOCAL:
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -60,17 +65,26 @@ def _connect(ray: Any, address: str, workers: int) -> None:
             num_cpus=workers or processors(),
             include_dashboard=False,
             object_store_memory=_OBJECTS_BYTES,
-            _node_ip_address="127.0.0.1",
             **quiet,
         )
         return
     try:
+        _reach(address)
         ray.init(address=address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise KeyplaneError(
             Reason.INVALID_ARGUMENT,
             f"no Ray cluster at {address}: {error}; `--ray {LOCAL}` starts one here",
         ) from error
+
+
+def _reach(address: str) -> None:
+    """Ray would try for minutes. Raises OSError if nobody listens there, ValueError on a port that
+    is none.
+    """
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
 
 
 def _completed(
