@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from itertools import islice
 
+from keyplane.workers import processors, worker_processes
 from sim.plan import draw_plan
 from sim.run import without_collector
 from sim.scenario import Result
@@ -24,21 +22,13 @@ def run_seeds(seeds: Iterable[tuple[str, int]], workers: int = 0) -> Iterator[Re
     workers: processes; 0: as many as there are processors. One runs in this process. Ends all of
     them when the iteration is given up.
     """
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or processors()
     if workers == 1:
         for profile, seed in seeds:
             yield without_collector(draw_plan(seed, profile))
         return
-    # Spawned, not forked: a worker starts without this process's threads and state.
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts)
-    try:
+    with worker_processes(workers) as executor:
         yield from _in_order(executor, iter(seeds), workers * _AHEAD)
-    except BaseException:
-        _end(executor)
-        raise
-    finally:
-        executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _in_order(
@@ -53,13 +43,3 @@ def _in_order(
 
 def _run(profile: str, seed: int) -> Result:
     return without_collector(draw_plan(seed, profile))
-
-
-def _ignore_interrupts() -> None:
-    """Ctrl-C goes to the whole group; the parent ends its workers itself."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _end(executor: ProcessPoolExecutor) -> None:
-    for process in list((executor._processes or {}).values()):
-        process.terminate()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from keyplane.model.errors import KeyplaneError, Reason
+from keyplane.rundir import make_run_directory, stamped
 from sim.plan import Plan
 from sim.profiles import PROFILES
 
@@ -26,15 +25,14 @@ class RunDirectory:
     """
 
     def __init__(self, home: Path, what: str) -> None:
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
         self._parent = home / "sim"
-        self._name = f"{stamp}-{what}"
+        self._name = stamped(what)
         self._path: Path | None = None
 
     @property
     def path(self) -> Path:
         if self._path is None:
-            self._path = self._make()
+            self._path = make_run_directory(self._parent, self._name)
         return self._path
 
     def add_result(self, facts: Mapping[str, Any]) -> None:
@@ -49,15 +47,6 @@ class RunDirectory:
         write_plan(self.path / f"seed-{seed}.plan.json", plan)
         path = self.path / f"seed-{seed}.txt"
         path.write_text("\n".join(lines) + "\n")
-        return path
-
-    def _make(self) -> Path:
-        self._parent.mkdir(parents=True, exist_ok=True)
-        path = _make_unused(self._parent / self._name)
-        link = self._parent / f".latest-{os.getpid()}"
-        link.unlink(missing_ok=True)
-        link.symlink_to(path.name)
-        link.replace(self._parent / "latest")
         return path
 
 
@@ -82,17 +71,3 @@ def read_plan(path: Path) -> Plan:
         place = ".".join(map(str, first["loc"]))
         message = f"{path} is no plan of a simulation: {place or 'it'}: {first['msg']}"
     raise KeyplaneError(Reason.INVALID_ARGUMENT, message)
-
-
-def _make_unused(path: Path) -> Path:
-    """Makes a directory of this name, or with a number after it where there is one."""
-    number = 1
-    unused = path
-    while True:
-        try:
-            unused.mkdir()
-        except FileExistsError:
-            number += 1
-            unused = path.with_name(f"{path.name}-{number}")
-        else:
-            return unused

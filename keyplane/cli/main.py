@@ -15,6 +15,7 @@ from typer.exceptions import TyperException
 from keyplane.cli import (
     cluster,
     faults,
+    fleet,
     history,
     items,
     operations,
@@ -46,7 +47,7 @@ app = typer.Typer(
 )
 for part in (
     *(cluster, items, tables, operations, plan, top, tenants),
-    *(workload, history, faults, sim),
+    *(workload, history, faults, sim, fleet),
 ):
     part.register(app)
 

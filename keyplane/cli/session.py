@@ -125,10 +125,13 @@ def command(app: typer.Typer, name: str, examples: str) -> Callable[[_Command], 
 
 
 def command_without_cluster(
-    app: typer.Typer, name: str, examples: str
+    app: typer.Typer, name: str, examples: str, *, takes_any_option: bool = False
 ) -> Callable[[_Command], _Command]:
-    """As `command`, for one that needs no cluster: its first parameter is the Output."""
-    return _registration(app, name, examples, _COMMON[:1], Output)
+    """As `command`, for one that needs no cluster: its first parameter is the Output.
+
+    takes_any_option: options that it does not know are words of its last argument.
+    """
+    return _registration(app, name, examples, _COMMON[:1], Output, takes_any_option)
 
 
 def _registration(
@@ -137,6 +140,7 @@ def _registration(
     examples: str,
     common: Sequence[inspect.Parameter],
     make_first: Callable[..., object],
+    takes_any_option: bool = False,
 ) -> Callable[[_Command], _Command]:
     def register(function: _Command) -> _Command:
         _, *own = inspect.signature(function, eval_str=True).parameters.values()
@@ -152,7 +156,8 @@ def _registration(
 
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {p.name: p.annotation for p in parameters}
-        app.command(name, epilog=_epilog(examples))(run)
+        settings = {"ignore_unknown_options": takes_any_option}
+        app.command(name, epilog=_epilog(examples), context_settings=settings)(run)
         return function
 
     return register

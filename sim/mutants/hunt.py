@@ -5,16 +5,14 @@ A violation counts only if the code as it is holds under the same seed.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from functools import cache
 
-from sim.batch import _ignore_interrupts
+from keyplane.workers import processors, worker_processes
 from sim.mutants.mutant import Mutant
 from sim.mutants.registry import MUTANTS
 from sim.plan import draw_plan
@@ -97,15 +95,14 @@ def hunt_all(
         with MUTANTS[name].apply():
             pass
     tell = on_progress or _tell_people
-    workers = min(workers or len(os.sched_getaffinity(0)), len(chosen))
+    workers = min(workers or processors(), len(chosen))
     found: dict[str, Kill | Survivor] = {}
     if workers == 1:
         for name in chosen:
             found[name] = hunt(MUTANTS[name])
             tell(found[name])
         return list(found.values())
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_ignore_interrupts) as pool:
+    with worker_processes(workers) as pool:
         waiting = [pool.submit(_hunt_named, name) for name in chosen]
         for done in as_completed(waiting):
             outcome = done.result()

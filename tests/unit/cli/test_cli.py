@@ -58,6 +58,8 @@ def test_the_commands_are_these() -> None:
         *("operation list", "operation show", "workload run", "workload verify"),
         *("history check", "history show"),
         *("sim run", "sim replay", "sim mutants", "sim profiles"),
+        *("fleet list", "fleet show", "fleet run", "fleet report"),
+        *("fleet sweep", "fleet optimise"),
         *("fault kill", "fault pause", "fault restart", "fault partition", "fault latency"),
         *("fault drop", "fault duplicate", "fault slow-disk", "fault full-disk", "fault list"),
         *("fault heal", "fault memds flush", "fault memds down", "fault memds stale"),
@@ -72,8 +74,8 @@ def test_every_command_says_what_it_does_takes_json_and_shows_examples_of_itself
     command = ALL[path]
     assert command.help
     options = {option for parameter in command.params for option in parameter.opts}
-    # A simulation needs no cluster.
-    common = {"--json"} if path[0] == "sim" else {"--json", "--cluster", "--data-dir"}
+    # Simulations and models need no cluster.
+    common = {"--json"} if path[0] in ("sim", "fleet") else {"--json", "--cluster", "--data-dir"}
     assert common <= options
     title, *examples = [line.strip() for line in command.epilog.splitlines() if line.strip()]
     assert title == "Examples:"

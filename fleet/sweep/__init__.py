@@ -1,0 +1,1 @@
+"""One scenario asked many times: over a grid, or in search of the best."""
