@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cache.config import PublisherConfig, ReaderConfig
 from fleet.closed_caches import KeyClasses, ttl_for, zipf_classes
-from fleet.cohort.beats import Beats
+from fleet.cohort.beats import PUBLISHER, READER, Beats
 from fleet.cohort.lookups import Flush, Lookups, steady_hits
+from fleet.map_sizes import PageSizes, page_sizes
 from fleet.parameters import parameter
 from router.config import RouterConfig
 
@@ -22,10 +23,9 @@ CONVENTIONAL = "conventional TTL cache"
 CONSTANT_WORK = "MemDS, constant work"
 DATA_PATH = "metadata on the data path"
 
-# Partitions per page of a large map: 1,000,000 / 9,593 in docs/performance.md.
-PARTITIONS_PER_PAGE = 1_000_000 / 9_593
-
 CLASSES = 8
+
+_OURS = "chosen: Keyplane's default"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,9 @@ class FleetParameters:
     tables: int = parameter(
         15_000,
         "",
-        "tables that each router is asked for, each an entry of its conventional cache",
+        "tables, of equal size, that every router is asked for; an entry each of its TTL cache",
         low=10,
-        high=1_000_000,
+        high=100_000,
         source="chosen: with the hit ratio it gives entries a life of about a minute",
     )
     skew: float = parameter(
@@ -109,10 +109,58 @@ class FleetParameters:
     partitions: int = parameter(
         1_000_000,
         "",
-        "partitions of the whole map",
-        low=1,
-        high=100_000_000,
+        "partitions of all tables together",
+        low=10,
+        high=10_000_000,
         source="chosen: the largest map that Keyplane's own benchmarks load",
+    )
+    beat_ms: int = parameter(
+        round(READER.beat_s * 1_000),
+        "ms",
+        "a router's beat",
+        low=10,
+        high=60_000,
+        source=_OURS,
+    )
+    root_slots: int = parameter(
+        READER.root_slots,
+        "",
+        "roots that a router reads from a MemDS node in a beat",
+        low=1,
+        high=100_000,
+        source=_OURS,
+    )
+    page_slots: int = parameter(
+        READER.page_slots,
+        "",
+        "pages that a router reads from a MemDS node in a beat",
+        low=1,
+        high=100_000,
+        source=_OURS,
+    )
+    publish_ms: int = parameter(
+        round(PUBLISHER.beat_s * 1_000),
+        "ms",
+        "the publisher's beat",
+        low=10,
+        high=60_000,
+        source=_OURS,
+    )
+    publish_roots: int = parameter(
+        PUBLISHER.value_slots,
+        "",
+        "roots that the publisher writes to each MemDS node in a beat",
+        low=1,
+        high=100_000,
+        source=_OURS,
+    )
+    publish_pages: int = parameter(
+        PUBLISHER.page_slots,
+        "",
+        "pages that the publisher writes to each MemDS node in a beat",
+        low=1,
+        high=100_000,
+        source=_OURS,
     )
     memds_nodes: int = parameter(
         9,
@@ -152,8 +200,8 @@ class FleetParameters:
         return self.requests_per_s / self.routers
 
     @property
-    def pages(self) -> float:
-        return float(math.ceil(self.partitions / PARTITIONS_PER_PAGE))
+    def page_sizes(self) -> PageSizes:
+        return page_sizes(max(1, round(self.partitions / self.tables)))
 
     @property
     def delay_s(self) -> float:
@@ -208,12 +256,25 @@ class FleetParameters:
         return Beats(
             routers=[self.routers * share for share in cohorts],
             rate_per_s=self.rate_per_router,
-            pages=self.pages,
+            tables=self.tables,
+            pages=self.page_sizes.pages * self.tables,
             capacity_per_s=capacity,
             bound=capacity * 0.05,
             memds_nodes=self.memds_nodes,
             detours_per_s=RouterConfig().searches_max / (self.search_ms / 1_000),
             covered=[1.0 for _ in cohorts],
+            reader=ReaderConfig(
+                cluster="",
+                beat_s=self.beat_ms / 1_000,
+                root_slots=self.root_slots,
+                page_slots=self.page_slots,
+            ),
+            publisher=PublisherConfig(
+                cluster="",
+                beat_s=self.publish_ms / 1_000,
+                value_slots=self.publish_roots,
+                page_slots=self.publish_pages,
+            ),
             losses=losses,
             emptied_at_s=emptied_at_s,
         )

@@ -22,10 +22,10 @@ def run(  # type: ignore[no-untyped-def]
     bound,  # MemDS requests that may wait
     beat_steps,
     requests_per_beat,
-    pages,
-    pages_per_beat,
+    loaded_per_beat,  # share of the map that a router gets in a beat
+    root_beats,  # beats until a router has read all roots
     publish_steps,
-    pages_per_publish,
+    filled_per_publish,  # share of the map that MemDS gets in a beat of the publisher
     writes_per_publish,
     detours_per_s,  # of one router
     covered,  # [cohort]: share of the map held at the start
@@ -37,9 +37,10 @@ def run(  # type: ignore[no-untyped-def]
 ):
     steps, cohorts = load.size, routers.size
     out = np.zeros((steps, COLUMNS))
-    # Of each cohort and phase of the beat: share of the map held, and until when it was true.
+    # Of each cohort and phase of the beat: share of the map held; and until when each part of it
+    # was true whose roots are read in one beat.
     held = np.empty((cohorts, beat_steps))
-    true_until = np.zeros((cohorts, beat_steps))
+    true_until = np.zeros((cohorts, beat_steps, root_beats))
     weight = np.zeros((cohorts, beat_steps))
     for k in range(cohorts):
         for phase in range(beat_steps):
@@ -63,7 +64,7 @@ def run(  # type: ignore[no-untyped-def]
             empty_event += 1
         if control[n] > 0.0 and n % publish_steps == 0:
             published = now
-            full = min(1.0, full + pages_per_publish / pages)
+            full = min(1.0, full + filled_per_publish)
             row[WRITES] = writes_per_publish
         while lost_event < lost_steps.size and lost_steps[lost_event] <= n:
             for k in range(cohorts):
@@ -85,16 +86,17 @@ def run(  # type: ignore[no-untyped-def]
         row[ASKED], row[ANSWERED], row[LOST] = asked, asked * share, asked * (1 - share)
         # Either of a beat's two visits brings the roots; each brings half of the pages.
         news = 1 - (1 - share) ** 2
+        part = n // beat_steps % root_beats
         for k in range(cohorts):
             w = weight[k, phase]
             if w == 0.0:
                 continue
-            gained = min(1 - held[k, phase], share * pages_per_beat / pages * full)
+            gained = min(1 - held[k, phase], share * loaded_per_beat * full)
             held[k, phase] += gained
             total_held += w * gained
-            newer = (published - true_until[k, phase]) * news
-            true_until[k, phase] += newer
-            total_true += w * newer
+            newer = (published - true_until[k, phase, part]) * news
+            true_until[k, phase, part] += newer
+            total_true += w * newer / root_beats
         covered_now = min(1.0, max(0.0, total_held / everyone))
         arrived = everyone * rate_per_s * load[n] * step_s
         unknown = arrived * (1 - covered_now)
@@ -103,10 +105,11 @@ def run(  # type: ignore[no-untyped-def]
         row[DETOURED], row[FAILED] = detoured, unknown - detoured
         row[COVERAGE], row[FULL] = covered_now, full
         row[AGE] = now - total_true / everyone
-        # The oldest are those that beat next.
+        # The oldest are what is read next.
         oldest = now
+        ahead = (phase + 1) % beat_steps if not aligned else 0
+        part = (n // beat_steps + 1 if aligned else (n + 1) // beat_steps) % root_beats
         for k in range(cohorts):
-            ahead = (phase + 1) % beat_steps if not aligned else 0
-            oldest = min(oldest, true_until[k, ahead])
+            oldest = min(oldest, true_until[k, ahead, part])
         row[AGE_MAX] = now - oldest
     return out

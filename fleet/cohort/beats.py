@@ -27,13 +27,12 @@ PUBLISHER = PublisherConfig(cluster="")
 
 # A visit asks for roots, then for pages.
 REQUESTS_PER_BEAT = 2 * NODES_PER_BEAT
-# The nodes of a beat are asked for different pages.
-PAGES_PER_BEAT = READER.page_slots * NODES_PER_BEAT
 
 
 @dataclass(frozen=True, slots=True)
 class Beats:
-    """routers: of each cohort. rate_per_s: requests at one router at load 1. pages: of the map.
+    """routers: of each cohort. rate_per_s: requests at one router at load 1. tables, pages: of
+    the map.
     capacity_per_s: requests that MemDS answers at health 1; bound: that may wait there.
     memds_nodes: which the publisher writes to, each as much. detours_per_s: at most, of a router.
     covered: share of the map that each cohort holds at the start. aligned: whether routers all beat
@@ -43,14 +42,15 @@ class Beats:
 
     routers: Sequence[float]
     rate_per_s: float
+    tables: float
     pages: float
     capacity_per_s: float
     bound: float
     memds_nodes: int
     detours_per_s: float
     covered: Sequence[float]
-    beat_s: float = READER.beat_s
-    publish_s: float = PUBLISHER.beat_s
+    reader: ReaderConfig = READER
+    publisher: PublisherConfig = PUBLISHER
     aligned: bool = False
     memds_full: float = 1.0
     emptied_at_s: Sequence[float] = field(default=())
@@ -59,12 +59,47 @@ class Beats:
     @property
     def memds_per_s(self) -> float:
         """Requests to MemDS, by arithmetic."""
-        return sum(self.routers) * REQUESTS_PER_BEAT / self.beat_s
+        return sum(self.routers) * REQUESTS_PER_BEAT / self.reader.beat_s
+
+    @property
+    def pages_per_beat(self) -> int:
+        """Of a router, whose two nodes are asked for different pages."""
+        return self.reader.page_slots * NODES_PER_BEAT
+
+    @property
+    def writes_per_s(self) -> float:
+        """Values that the publisher writes, by arithmetic."""
+        slots = self.publisher.value_slots + self.publisher.page_slots
+        return slots * self.memds_nodes / self.publisher.beat_s
+
+    @property
+    def load_beats(self) -> float:
+        """Beats in which a router has loaded the map: every root and page once."""
+        return max(self.pages / self.pages_per_beat, self.tables / self.reader.root_slots)
 
     @property
     def load_s(self) -> float:
-        """How long a router takes to load the map, by arithmetic."""
-        return math.ceil(self.pages / PAGES_PER_BEAT) * self.beat_s
+        return math.ceil(self.load_beats) * self.reader.beat_s
+
+    @property
+    def fill_beats(self) -> float:
+        """Beats of the publisher in which an empty MemDS is full."""
+        slots = self.publisher
+        return max(self.pages / slots.page_slots, self.tables / slots.value_slots)
+
+    @property
+    def fill_s(self) -> float:
+        return math.ceil(self.fill_beats) * self.publisher.beat_s
+
+    @property
+    def root_beats(self) -> int:
+        """Beats in which a router reads every root once."""
+        return max(1, math.ceil(self.tables / self.reader.root_slots))
+
+    @property
+    def age_s_max(self) -> float:
+        """How old what a router knows gets, while publishers keep up with changes."""
+        return self.publisher.beat_s + self.root_beats * self.reader.beat_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +142,10 @@ def run_beats(fleet: Beats, step_s: float, load: Array, memds: Array, control: A
     """load, memds, control: of each step: factors on the rate of requests and on what MemDS can do,
     and whether the publisher works (above 0). Raises INVALID_ARGUMENT on a step above 10 ms or one
     that does not divide the beats."""
-    beat_steps, publish_steps = round(fleet.beat_s / step_s), round(fleet.publish_s / step_s)
-    whole = math.isclose(beat_steps * step_s, fleet.beat_s) and math.isclose(
-        publish_steps * step_s, fleet.publish_s
+    beat_s, publish_s = fleet.reader.beat_s, fleet.publisher.beat_s
+    beat_steps, publish_steps = round(beat_s / step_s), round(publish_s / step_s)
+    whole = math.isclose(beat_steps * step_s, beat_s) and math.isclose(
+        publish_steps * step_s, publish_s
     )
     if not 0 < step_s <= STEP_S_MAX or not whole:
         raise KeyplaneError(
@@ -128,11 +164,11 @@ def run_beats(fleet: Beats, step_s: float, load: Array, memds: Array, control: A
         fleet.bound,
         beat_steps,
         float(REQUESTS_PER_BEAT),
-        fleet.pages,
-        float(PAGES_PER_BEAT),
+        1 / max(fleet.load_beats, 1.0),
+        fleet.root_beats,
         publish_steps,
-        float(PUBLISHER.page_slots),
-        float((PUBLISHER.value_slots + PUBLISHER.page_slots) * fleet.memds_nodes),
+        1 / max(fleet.fill_beats, 1.0),
+        fleet.writes_per_s * publish_s,
         fleet.detours_per_s,
         np.asarray(fleet.covered, dtype=np.float64),
         fleet.aligned,

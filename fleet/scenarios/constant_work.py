@@ -8,18 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from fleet.closed_caches import fresh_share, hit_ratio
-from fleet.cohort.beats import (
-    PAGES_PER_BEAT,
-    PUBLISHER,
-    READER,
-    REQUESTS_PER_BEAT,
-    BeatRun,
-    run_beats,
-)
+from fleet.cohort.beats import REQUESTS_PER_BEAT, BeatRun, run_beats
 from fleet.cohort.lookups import Flush, LookupRun, run_lookups
 from fleet.cohort.series import binned
 from fleet.fleetwide import CONSTANT_WORK, CONVENTIONAL, PAPER, FleetParameters
-from fleet.map_sizes import page_sizes
 from fleet.outcome import (
     Array,
     Axis,
@@ -75,9 +67,10 @@ def _phase(asked: Parameters, number: int) -> slice:
 def _beats_drawn(asked: Parameters, context: Context, seconds: int) -> tuple[float, int]:
     """Routers that start at random: the fullest 10 ms over the average, and requests counted."""
     random = np.random.default_rng(context.stream("constant-work/phases"))
-    beats = round(seconds / READER.beat_s)
-    phases = random.uniform(0, READER.beat_s, asked.routers)
-    times = (phases[:, None] + np.arange(beats)[None, :] * READER.beat_s).ravel()
+    beat_s = asked.beat_ms / 1_000
+    beats = round(seconds / beat_s)
+    phases = random.uniform(0, beat_s, asked.routers)
+    times = (phases[:, None] + np.arange(beats)[None, :] * beat_s).ravel()
     counts, _ = np.histogram(times, bins=round(seconds / 0.01), range=(0, seconds))
     # The first and last beat are not whole for all.
     inside = counts[100:-100]
@@ -99,22 +92,22 @@ def _run(asked: Parameters, context: Context) -> Outcome:
     context.progress(0.9, "beats of routers that start at random")
     crowding, counted = _beats_drawn(asked, context, 12)
 
+    beat_s = beats.reader.beat_s
     lookups, memds = run.rate(run.attempts), beat_run.rate(beat_run.asked)
     # A refresh for every request, whether it hit or not; once a beat and router, if there was any.
     refresh = run.rate(run.arrived)
-    coalesced = beats.memds_per_s * (1 - np.exp(-asked.rate_per_router * load * READER.beat_s))
+    coalesced = beats.memds_per_s * (1 - np.exp(-asked.rate_per_router * load * beat_s))
     designs = (
         (CONVENTIONAL, lookups, asked.metadata_per_s),
         (PER_REQUEST, refresh, asked.memds_per_s),
         (_COALESCED, coalesced, asked.memds_per_s),
         (CONSTANT_WORK, memds, asked.memds_per_s),
     )
-    sizes = page_sizes()
-    memds_bytes = asked.routers * PAGES_PER_BEAT / READER.beat_s * sizes.value_bytes
+    sizes = asked.page_sizes
+    memds_bytes = asked.routers * beats.pages_per_beat / beat_s * sizes.value_bytes
     warm = float(run.rate(run.wanted)[_phase(asked, _WARM)].mean())
     cold = float(run.rate(run.wanted)[_phase(asked, _COLD)].max())
     spread = float(memds.max() / memds.min())
-    writes = (PUBLISHER.value_slots + PUBLISHER.page_slots) * asked.memds_nodes / PUBLISHER.beat_s
     nodes = {
         name: float(np.ceil(rates.max() / per_node - 1e-9)) for name, rates, per_node in designs
     }
@@ -125,7 +118,7 @@ def _run(asked: Parameters, context: Context) -> Outcome:
             ),
             Figure("highest over lowest of them", spread, "x", Layer.COHORT),
             Figure("fullest 10 ms over the average, random starts", crowding, "x", Layer.EXACT),
-            Figure("values the publisher writes, always", writes, "1/s", Layer.CLOSED),
+            Figure("values the publisher writes, always", beats.writes_per_s, "1/s", Layer.CLOSED),
             Figure(
                 "pages read with constant work, all routers", memds_bytes, "bytes/s", Layer.CLOSED
             ),
@@ -242,7 +235,7 @@ def _checks(
             float(beat_run.rate(beat_run.asked).mean()),
             memds_per_s,
             0.001,
-            f"routers x {REQUESTS_PER_BEAT} requests / {READER.beat_s:g} s",
+            f"routers x {REQUESTS_PER_BEAT} requests / {asked.beat_ms} ms",
         ),
         relative(
             "lookups of warm TTL caches",

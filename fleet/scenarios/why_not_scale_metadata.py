@@ -7,10 +7,9 @@ import math
 import numpy as np
 
 from fleet.closed_caches import any_of, fresh_share
-from fleet.cohort.beats import PUBLISHER, READER
+from fleet.cohort.beats import Beats
 from fleet.exact_fanin import Batches, run_batches
 from fleet.fleetwide import CONSTANT_WORK, CONVENTIONAL, DATA_PATH
-from fleet.map_sizes import page_sizes
 from fleet.outcome import (
     Axis,
     Band,
@@ -97,12 +96,13 @@ def _run(asked: Parameters, context: Context) -> Outcome:
         Figure("of those failed", events.failed[CONVENTIONAL], "", Layer.COHORT),
         Figure("failed with MemDS", events.failed[CONSTANT_WORK], "", Layer.COHORT),
         Figure("servers for lookups, metadata on the data path", float(needed), "", Layer.CLOSED),
+        Figure("updates that publishers keep up", _published_per_s(beats), "1/s", Layer.CLOSED),
         Figure("MemDS nodes and voters", float(asked.memds_nodes + voters), "", Layer.CLOSED),
     ]
     return Outcome(
         figures=figures,
         checks=_checks(asked, events, slow, commits),
-        tables=[_table(asked, events, commits, slowed, beats.memds_per_s), _commit_table(commits)],
+        tables=[_table(asked, events, commits, slowed, beats), _commit_table(commits)],
         plots=_plots(asked, events, slow, well),
         conclusion=(
             f"{asked.replicas:,} replicas take {per_replica:,.0f} lookups a second each without"
@@ -207,15 +207,14 @@ def _table(
     events: Events,
     commits: list[Commits],
     slowed: float,
-    memds_per_s: float,
+    beats: Beats,
 ) -> Table:
     voters = min(asked.voters, asked.replicas)
     full = servers(asked, asked.requests_per_s)
     behind = servers(asked, asked.warm_lookups_per_s)
     memds = asked.memds_nodes + voters
     misses = 1 - asked.hit_ratio
-    writes = (PUBLISHER.value_slots + PUBLISHER.page_slots) * asked.memds_nodes / PUBLISHER.beat_s
-    sizes = page_sizes()
+    sizes = asked.page_sizes
     # A split: two partitions in the place of one.
     update = asked.updates_per_s * 2 * sizes.value_bytes / sizes.partitions / 1e6
 
@@ -234,13 +233,13 @@ def _table(
                 "asked of metadata or MemDS, warm (1/s)",
                 asked.requests_per_s,
                 asked.warm_lookups_per_s,
-                memds_per_s,
+                beats.memds_per_s,
             ),
             row(
                 "the same after all caches are lost (1/s)",
                 asked.requests_per_s,
                 asked.requests_per_s,
-                memds_per_s,
+                beats.memds_per_s,
             ),
             row(f"servers for the warm load {use}", full, behind, memds),
             row(f"servers that caches may be lost with {use}", full, full, memds),
@@ -255,7 +254,7 @@ def _table(
                 "sent on for updates (MB/s)",
                 update * asked.replicas,
                 update * behind,
-                update * voters + writes * sizes.value_bytes / 1e6,
+                update * voters + beats.writes_per_s * sizes.value_bytes / 1e6,
             ),
             row("waited for before the storage node (ms)", asked.lookup_ms, 0, 0),
             row(
@@ -286,10 +285,24 @@ def _table(
                 "how old a route may be (s)",
                 commits[-1].p99_s,
                 asked.ttl_s(),
-                PUBLISHER.beat_s + READER.beat_s,
+                _age_s(asked, beats),
             ),
         ),
     )
+
+
+def _age_s(asked: Parameters, beats: Beats) -> float:
+    """How old a router's route gets: that of a reader's turn, and of the publisher's where changes
+    of different tables are more than it writes roots."""
+    turn = beats.root_beats * beats.reader.beat_s
+    if asked.updates_per_s <= _published_per_s(beats):
+        return turn + beats.publisher.beat_s
+    return turn + math.ceil(beats.tables / beats.publisher.value_slots) * beats.publisher.beat_s
+
+
+def _published_per_s(beats: Beats) -> float:
+    """Roots that publishers write to each MemDS node."""
+    return beats.publisher.value_slots / beats.publisher.beat_s
 
 
 def _commit_table(commits: list[Commits]) -> Table:

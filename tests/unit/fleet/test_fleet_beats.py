@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.cohort.beats import PAGES_PER_BEAT, READER, BeatRun, Beats, run_beats
+from fleet.cohort.beats import READER, BeatRun, Beats, run_beats
 from fleet.cohort.lookups import Flush
 from fleet.outcome import Array
 from keyplane.model.errors import KeyplaneError
@@ -23,10 +23,12 @@ def beats(
     detours_per_s: float = 1e9,
     aligned: bool = False,
     covered: float = 1.0,
+    tables: float = 10.0,
 ) -> Beats:
     return Beats(
         routers=[100.0],
         rate_per_s=1_000.0,
+        tables=tables,
         pages=640.0,
         capacity_per_s=capacity_per_s,
         bound=1_000.0,
@@ -83,7 +85,7 @@ def test_an_empty_router_has_the_map_after_as_many_beats_as_it_has_pages() -> No
     of = beats(covered=0.0)
     run = ran(of, 10)
     whole = np.flatnonzero(run.coverage > 1 - 1e-9)[0] * STEP_S
-    assert of.load_s == 640 / PAGES_PER_BEAT * READER.beat_s
+    assert of.load_s == 640 / (2 * READER.page_slots) * READER.beat_s
     assert whole == pytest.approx(of.load_s, abs=READER.beat_s)
 
 
@@ -96,6 +98,18 @@ def test_a_map_grows_old_while_the_publisher_is_gone_and_nothing_else_happens() 
     # Read right after a beat of the publisher at best, and a beat of the reader later at worst.
     assert run.age_s[4_999] == pytest.approx(40, abs=0.75)
     assert run.age_max_s[5_100:].max() <= 0.5 + 0.25 + 1e-9
+
+
+def test_more_tables_than_roots_in_a_beat_are_known_later() -> None:
+    """Roots rotate, so what was read longest ago is as old as a whole turn."""
+    of = beats(tables=256 * 8 - 5)
+    run = ran(of, 20)
+    late = slice(1_000, None)
+    assert of.root_beats == 8
+    assert of.age_s_max == 0.5 + 8 * READER.beat_s
+    assert run.age_max_s[late].max() == pytest.approx(of.age_s_max, abs=2 * STEP_S)
+    # Between the publisher's beat and the next, and over one turn: half of each.
+    assert run.age_s[late].mean() == pytest.approx(of.age_s_max / 2, abs=READER.beat_s)
 
 
 def test_memds_emptied_takes_nothing_from_routers() -> None:
