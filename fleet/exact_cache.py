@@ -88,6 +88,8 @@ def _run(  # type: ignore[no-untyped-def]
     ttl,
     held,  # [class]: share held at the start
     flush_at,
+    dark_from,
+    dark_until,
     service,
     servers,
     bound,
@@ -164,7 +166,8 @@ def _run(  # type: ignore[no-untyped-def]
         while started < taken and starts[started % ring] <= now:
             started += 1
         failed_at = -1.0
-        if taken - started >= bound and free[turn] > now:
+        dark = dark_from <= now < dark_until
+        if dark or (taken - started >= bound and free[turn] > now):
             row[_REFUSED] += 1
             failed_at = now
         else:
@@ -194,11 +197,16 @@ def _run(  # type: ignore[no-untyped-def]
 
 
 def run_exact(
-    fleet: Lookups, servers: int, duration_s: float, interval_s: float, seed: int
+    fleet: Lookups,
+    servers: int,
+    duration_s: float,
+    interval_s: float,
+    seed: int,
+    dark_s: tuple[float, float] = (0.0, 0.0),
 ) -> ExactRun:
     """`fleet` of one cohort; capacity_per_s is shared by the servers. seed: of 64 bits, from
-    `Context.stream`. At most one flush, of everything. Raises INVALID_ARGUMENT on another fleet, or
-    one that is too large."""
+    `Context.stream`. dark_s: from when until when the backend refuses all. At most one flush, of
+    everything. Raises INVALID_ARGUMENT on another fleet, or one that is too large."""
     whole = len(fleet.flushes) <= 1 and all(set(each.shares) == {1.0} for each in fleet.flushes)
     if len(fleet.routers) != 1 or not whole:
         raise KeyplaneError(
@@ -219,6 +227,7 @@ def run_exact(
         fleet.ttl_s,
         fleet.hits,
         fleet.flushes[0].at_s if fleet.flushes else -1.0,
+        *dark_s,
         servers / fleet.capacity_per_s,
         servers,
         int(fleet.bound),

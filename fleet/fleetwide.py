@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from cache.config import PublisherConfig, ReaderConfig
 from fleet.closed_caches import KeyClasses, ttl_for, zipf_classes
@@ -242,6 +244,17 @@ class FleetParameters:
             backoff_s=self.backoff_s,
             hits=steady_hits(keys, self.rate_per_router, ttl_s, self.delay_s),
             flushes=flushes,
+        )
+
+    def uncached(self, capacity_per_s: float) -> Lookups:
+        """Routers that look up each request: no key is ever asked for twice."""
+        return replace(
+            self.conventional(),
+            keys=KeyClasses(np.array([1e15]), np.array([1e-15])),
+            ttl_s=1.0,
+            capacity_per_s=capacity_per_s,
+            bound=capacity_per_s * self.queue_s,
+            hits=np.zeros(1),
         )
 
     def constant_work(

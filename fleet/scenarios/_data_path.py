@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from fleet.closed_caches import KeyClasses, exponential_order_mean, order_statistic_quantile
+from fleet.closed_caches import exponential_order_mean, order_statistic_quantile
 from fleet.cohort.beats import run_beats
-from fleet.cohort.lookups import Lookups, run_lookups
+from fleet.cohort.lookups import run_lookups
 from fleet.cohort.series import share_of
 from fleet.exact_fanin import run_commits
 from fleet.fleetwide import CONSTANT_WORK, CONVENTIONAL, DATA_PATH, FleetParameters
@@ -127,20 +127,6 @@ class Events:
     represented: float
 
 
-def _without_cache(asked: Parameters) -> Lookups:
-    """Routers that look up each request: no key is ever asked for twice."""
-    keys = KeyClasses(np.array([1e15]), np.array([1e-15]))
-    capacity = asked.replicas * asked.replica_per_s
-    return replace(
-        asked.conventional(),
-        keys=keys,
-        ttl_s=1.0,
-        capacity_per_s=capacity,
-        bound=capacity * asked.queue_s,
-        hits=np.zeros(1),
-    )
-
-
 def run_election(asked: Parameters) -> Events:
     steps = round(LOOK_S / asked.step_s)
     ones: Array = np.ones(steps)
@@ -151,8 +137,9 @@ def run_election(asked: Parameters) -> Events:
     )
     health[dark] = 0.0
     tenth = max(1, round(0.1 / asked.step_s))
+    capacity = asked.replicas * asked.replica_per_s
     runs = {
-        DATA_PATH: run_lookups(_without_cache(asked), asked.step_s, ones, health),
+        DATA_PATH: run_lookups(asked.uncached(capacity), asked.step_s, ones, health),
         CONVENTIONAL: run_lookups(asked.conventional(), asked.step_s, ones, health),
     }
     # MemDS does not take part in elections; only the publisher waits.
