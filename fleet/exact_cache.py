@@ -1,0 +1,238 @@
+"""Every request of a small fleet of caching routers, one by one; a check of the cohort layer.
+
+The same fleet as `fleet.cohort.lookups.Lookups`, but real: Poisson arrivals at routers drawn at
+random, each for one key; caches with an expiry per key; a backend of `servers` that each take the
+same fixed time for a lookup, first come, first served, with room for `bound` that wait; callers
+that give up, and try again after exponentially distributed waits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+
+from fleet.cohort.lookups import Lookups
+from fleet.outcome import Array
+from keyplane.model.errors import KeyplaneError, Reason
+
+# Requests that may wait to try again; more would say that the fleet is not small.
+RETRYING_MAX = 1 << 20
+
+_ARRIVED, _HITS, _ANSWERED, _FAILED, _WANTED, _ATTEMPTS, _REFUSED = 0, 1, 2, 3, 4, 5, 6
+_COLUMNS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class ExactRun:
+    """Counts of each interval of `interval_s`, by when things happened. unfinished: at the end."""
+
+    interval_s: float
+    unfinished: int
+    arrived: Array
+    hits: Array
+    answered: Array
+    failed: Array
+    wanted: Array
+    attempts: Array
+    refused: Array
+
+    @property
+    def requests(self) -> int:
+        return int(self.arrived.sum())
+
+
+@njit(cache=True)
+def _push(times, what, size, time, item):  # type: ignore[no-untyped-def]
+    """Into a binary heap by time, of parallel arrays."""
+    at = size
+    while at > 0 and times[(at - 1) >> 1] > time:
+        times[at] = times[(at - 1) >> 1]
+        what[at] = what[(at - 1) >> 1]
+        at = (at - 1) >> 1
+    times[at] = time
+    what[at] = item
+
+
+@njit(cache=True)
+def _pop(times, what, size):  # type: ignore[no-untyped-def]
+    """Takes the earliest away, which the caller has read; `size` counts it still."""
+    size -= 1
+    time, item = times[size], what[size]
+    at = 0
+    while True:
+        child = 2 * at + 1
+        if child >= size:
+            break
+        if child + 1 < size and times[child + 1] < times[child]:
+            child += 1
+        if times[child] >= time:
+            break
+        times[at] = times[child]
+        what[at] = what[child]
+        at = child
+    times[at] = time
+    what[at] = item
+
+
+@njit(cache=True)
+def _run(  # type: ignore[no-untyped-def]
+    seed,
+    until,
+    interval,
+    routers,
+    class_ends,  # [class]: cumulated keys
+    class_shares,  # [class]: cumulated share of requests
+    rate,  # of the whole fleet
+    ttl,
+    held,  # [class]: share held at the start
+    flush_at,
+    service,
+    servers,
+    bound,
+    timeout,
+    retries,
+    backoff,
+    retrying_max,
+):
+    np.random.seed(seed)
+    keys = class_ends[-1]
+    tries = retries + 1
+    out = np.zeros((int(np.ceil(until / interval - 1e-9)), _COLUMNS), np.int64)
+    expiry = np.full(routers * keys, -1.0)
+    first = 0
+    for c in range(class_ends.size):
+        for r in range(routers):
+            for key in range(first, class_ends[c]):
+                if np.random.random() < held[c]:
+                    expiry[r * keys + key] = np.random.random() * ttl
+        first = class_ends[c]
+    free = np.zeros(servers)  # a ring: with equal service the longest free is the next in turn
+    turn = 0
+    # Lookups taken: a ring by the order they came in, which is that of start and of end, too.
+    ring = bound + servers + 1
+    starts = np.zeros(ring)
+    taken, started = 0, 0
+    # Answers on their way: what they are for, and when the caller asked.
+    ends = np.zeros(ring)
+    asked = np.zeros(ring)
+    entry = np.zeros(ring, np.int64)
+    tried = np.zeros(ring, np.int64)
+    answered = 0
+    # Callers who will give up are known when their lookup is taken, as its end is.
+    again_at = np.zeros(retrying_max)
+    again = np.zeros(retrying_max, np.int64)
+    waiting = 0
+    flushed = flush_at < 0
+    next_arrival = -np.log(1.0 - np.random.random()) / rate
+    while True:
+        retry = waiting > 0 and again_at[0] <= next_arrival
+        now = again_at[0] if retry else next_arrival
+        if now >= until:
+            break
+        if not flushed and now >= flush_at:
+            # Answers that came before the flush are lost with it.
+            while answered < taken and ends[answered % ring] <= flush_at:
+                answered += 1
+            expiry[:] = -1.0
+            flushed = True
+        while answered < taken and ends[answered % ring] <= now:
+            i = answered % ring
+            if ends[i] - asked[i] <= timeout and expiry[entry[i]] <= ends[i]:
+                expiry[entry[i]] = ends[i] + ttl
+            answered += 1
+        row = out[int(now / interval)]
+        attempt = 0
+        if retry:
+            what, attempt = again[0] // tries, again[0] % tries
+            _pop(again_at, again, waiting)
+            waiting -= 1
+        else:
+            next_arrival = now - np.log(1.0 - np.random.random()) / rate
+            router = np.random.randint(routers)
+            c = min(np.searchsorted(class_shares, np.random.random()), class_ends.size - 1)
+            first = 0 if c == 0 else class_ends[c - 1]
+            what = router * keys + first + np.random.randint(class_ends[c] - first)
+            row[_ARRIVED] += 1
+        if expiry[what] > now:
+            row[_HITS if attempt == 0 else _ANSWERED] += 1
+            continue
+        if attempt == 0:
+            row[_WANTED] += 1
+        row[_ATTEMPTS] += 1
+        while started < taken and starts[started % ring] <= now:
+            started += 1
+        failed_at = -1.0
+        if taken - started >= bound and free[turn] > now:
+            row[_REFUSED] += 1
+            failed_at = now
+        else:
+            i = taken % ring
+            starts[i] = max(now, free[turn])
+            ends[i] = starts[i] + service
+            free[turn] = ends[i]
+            turn = (turn + 1) % servers
+            asked[i] = now
+            entry[i] = what
+            tried[i] = attempt
+            taken += 1
+            if ends[i] - now > timeout:
+                failed_at = now + timeout
+            elif ends[i] < until:
+                out[int(ends[i] / interval), _ANSWERED] += 1
+        if failed_at >= 0.0:
+            if attempt < retries:
+                if waiting == retrying_max:
+                    return out, False
+                wait = -np.log(1.0 - np.random.random()) * backoff * 2.0**attempt
+                _push(again_at, again, waiting, failed_at + wait, what * tries + attempt + 1)
+                waiting += 1
+            elif failed_at < until:
+                out[int(failed_at / interval), _FAILED] += 1
+    return out, True
+
+
+def run_exact(
+    fleet: Lookups, servers: int, duration_s: float, interval_s: float, seed: int
+) -> ExactRun:
+    """`fleet` of one cohort; capacity_per_s is shared by the servers. seed: of 64 bits, from
+    `Context.stream`. At most one flush, of everything. Raises INVALID_ARGUMENT on another fleet, or
+    one that is too large."""
+    whole = len(fleet.flushes) <= 1 and all(set(each.shares) == {1.0} for each in fleet.flushes)
+    if len(fleet.routers) != 1 or not whole:
+        raise KeyplaneError(
+            Reason.INVALID_ARGUMENT,
+            "the exact layer knows one cohort that loses everything at most once; give such a one",
+        )
+    routers = int(fleet.routers[0])
+    ends = np.cumsum(fleet.keys.counts).astype(np.int64)
+    out, fits = _run(
+        # What numba seeds its generator with has 32 bits.
+        seed % (1 << 32),
+        duration_s,
+        interval_s,
+        routers,
+        ends,
+        np.cumsum(fleet.keys.counts * fleet.keys.shares),
+        fleet.rate_per_s * routers,
+        fleet.ttl_s,
+        fleet.hits,
+        fleet.flushes[0].at_s if fleet.flushes else -1.0,
+        servers / fleet.capacity_per_s,
+        servers,
+        int(fleet.bound),
+        fleet.timeout_s,
+        fleet.retries,
+        fleet.backoff_s,
+        RETRYING_MAX,
+    )
+    if not fits:
+        raise KeyplaneError(
+            Reason.INVALID_ARGUMENT,
+            f"more than {RETRYING_MAX} requests wait to try again; give a smaller fleet",
+        )
+    columns = np.ascontiguousarray(out.T, dtype=np.float64)
+    arrived, hits, answered, failed = columns[:4]
+    unfinished = int(arrived.sum() - hits.sum() - answered.sum() - failed.sum())
+    return ExactRun(interval_s, unfinished, *columns)
