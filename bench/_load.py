@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from multiprocessing.connection import Connection
 
 import psutil
@@ -48,6 +49,7 @@ class Target:
     processes: the ids of the processes whose processor time is measured, by name.
     credentials: what calls are signed with, over gRPC.
     precise: wake up on time for paced windows, at the price of a slower wait.
+    more: further addresses of the same; requests in flight take turns over all.
     """
 
     protocol: str
@@ -58,6 +60,7 @@ class Target:
     processes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     precise: bool = False
     credentials: Credentials | None = None
+    more: Sequence[str] = ()
 
 
 class GeneratorFailed(Exception):  # noqa: N818 - it is what happened
@@ -226,10 +229,10 @@ class _Lanes:
             return await self._connected(count)
         requests = self._requests
         assert not isinstance(requests, DynamoRequests)
-        address, now = self._target.address, self._loop.time
+        addresses, now = (self._target.address, *self._target.more), self._loop.time
         return [
             GrpcLane(self._transport, address, requests, requests.methods, now, self._signer)
-            for _ in range(count)
+            for address in islice(cycle(addresses), count)
         ]
 
     async def _connected(self, count: int) -> Sequence[Lane]:
