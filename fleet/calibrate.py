@@ -14,10 +14,20 @@ from typing import Any
 from cache.config import ReaderConfig
 from fleet.calibration import Calibration
 from fleet.live_load import KINDS, Say, Window
-from fleet.live_measure import FITTED, Count, Measurements, Plan, measure, median_window
+from fleet.live_measure import (
+    CROWD,
+    FITTED,
+    LONE,
+    Count,
+    Measurements,
+    Plan,
+    measure,
+    median_window,
+)
 from fleet.tandem_fit import Fit, Level, fit_tandem
 from keyplane import native
 from wire.http2.limits import PUSH_CALLS
+from wire.polling import BUSY_POLL_US
 
 # A tandem is fitted to the same draws every time.
 SEED = 1
@@ -47,16 +57,17 @@ def calibrated(found: Measurements, plan: Plan) -> Calibrated:
     quality: dict[str, Any] = {
         "rounds": plan.rounds,
         "seconds": plan.seconds,
-        "requests_under_way": list(FITTED),
+        "routers_and_requests_under_way": [list(size) for size in FITTED],
     }
     fits = {}
     for kind in KINDS:
-        windows = {size: found.fitted[kind, size] for size in FITTED}
+        windows = {size: found.fitted[kind, *size] for size in FITTED}
         fits[kind] = fit_tandem(
             [level_of(median_window(each)) for each in windows.values()],
-            _cores(),
-            PUSH_CALLS,
-            SEED,
+            cores=_cores(),
+            push=PUSH_CALLS,
+            look_ms=BUSY_POLL_US / 1000,
+            seed=SEED,
         )
         values |= _values_of_kind(kind, windows, fits[kind])
         quality[f"{kind}_fit_error"] = fits[kind].error
@@ -75,16 +86,17 @@ def calibrated(found: Measurements, plan: Plan) -> Calibrated:
 
 
 def _values_of_kind(
-    kind: str, windows: Mapping[int, Sequence[Window]], fit: Fit
+    kind: str, windows: Mapping[tuple[int, int], Sequence[Window]], fit: Fit
 ) -> dict[str, float]:
-    lone = median_window(windows[min(windows)])
-    crowd = median_window(windows[max(windows)])
+    lone = median_window(windows[LONE])
+    crowd = median_window(windows[CROWD])
     tandem = fit.tandem
     values = {
         f"{kind}_idle_ms": lone.p50_ms,
         f"{kind}_busy_per_s": crowd.per_second,
         f"{kind}_hop_ms": tandem.hop_ms,
         f"{kind}_spread": tandem.spread,
+        f"{kind}_looking": tandem.looking,
     }
     for name in _PROCESSES:
         process = getattr(tandem, name)

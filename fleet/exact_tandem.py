@@ -4,7 +4,8 @@ Every request is simulated. Each process is one event loop: when it wakes up it 
 for it, works on that, and passes it on together, but never waits for more than `push` requests. So
 a process costs `wake_ms` for every time it wakes up and `each_ms` for every request, a request gets
 cheaper the more there are at once, and few requests travel as a convoy, with one process at work at
-a time. Processes with work share the processors equally (processor sharing), each one at most.
+a time. Processes with work share the processors equally (processor sharing), each one at most; one
+that has just run out of work looks for more for a moment before it sleeps, and takes a part then.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Tandem:
     """hop_ms: from one process to the next, using no processor. spread: standard deviation of the
     work of one turn over its mean, gamma distributed; 1 is the exponential distribution, 0 none.
     push: requests that leave together at the most; batch_max: that a process takes in one turn.
+    looking: part of a share that a process takes while it looks for work, for look_ms.
     """
 
     generator: Process
@@ -47,6 +49,8 @@ class Tandem:
     cores: int = 2
     push: int = UNBOUNDED
     batch_max: int = UNBOUNDED
+    looking: float = 0.0
+    look_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ def simulate(
     elapsed_ms = _run(
         seed & 0xFFFF_FFFF,
         *(outstanding, routers, storage, float(tandem.cores), tandem.push, tandem.batch_max),
-        *(tandem.hop_ms, wake, each, tandem.spread),
+        *(tandem.hop_ms, wake, each, tandem.spread, tandem.looking, tandem.look_ms),
         *(int(requests * _WARM_UP_SHARE), latencies, cpu),
     )
     latencies.sort()
@@ -109,6 +113,8 @@ def _run(
     wake: Array,
     each: Array,
     spread: float,
+    looking: float,
+    look: float,
     warm: int,
     out: Array,
     cpu: Array,
@@ -125,6 +131,7 @@ def _run(
     turn = np.zeros(stations, np.int64)
     chunk = np.zeros(stations, np.int64)
     noise = np.ones(stations)
+    idle_since = np.zeros(stations)
     left = np.zeros(stations)
     # On the way between stations. All take the same time, so they arrive as they set out.
     on_way = np.zeros(outstanding, np.int64)
@@ -168,7 +175,12 @@ def _run(
                     cpu[kind] += work
             if chunk[s] > 0:
                 busy += 1
-        rate = min(1.0, cores / busy) if busy else 1.0
+        looks = 0
+        for s in range(stations):
+            if chunk[s] == 0 and now - idle_since[s] < look:
+                looks += 1
+        # As it is now until something happens: a process that stops looking is noticed then.
+        rate = min(1.0, cores / (busy + looking * looks)) if busy else 1.0
         first = -1
         step = np.inf
         for s in range(stations):
@@ -211,3 +223,4 @@ def _run(
         waiting[first] -= chunk[first]
         turn[first] -= chunk[first]
         chunk[first] = 0
+        idle_since[first] = now

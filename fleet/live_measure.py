@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -14,9 +15,7 @@ from bench._closed_loop import closed_window, fresh_read
 from bench._items import key_of
 from bench._partition_map import measure as measure_map
 from fleet.live_load import (
-    GET,
     KINDS,
-    PUT,
     TABLE,
     LiveCluster,
     Say,
@@ -27,14 +26,11 @@ from fleet.live_load import (
 from keyplane import AsyncClient
 from keyplane.cluster import Kind
 
-# What the tandem is fitted to, and what it has to predict: other sizes, of the same load.
-FITTED = (1, 4, 32, 128)
-PREDICTED = (2, 8, 64)
-# How many routers MemDS is counted with, for the one and the other.
-FITTED_ROUTERS = (1, 2)
-PREDICTED_ROUTERS = (1, 2, 3)
+# Routers, and requests under way: what the tandem is fitted to, and what it has to predict.
+FITTED = ((1, 1), (1, 4), (1, 32), (1, 128), (2, 16))
+PREDICTED = ((1, 2), (1, 8), (1, 64), (2, 64), (3, 16), (3, 64))
+LONE, CROWD = (1, 1), (1, 128)
 
-_COUNTED_OUTSTANDING = 8
 _MAP_PARTITIONS = 10_000
 _VALUE_BYTES = 1_000
 _PIPELINED = 100
@@ -51,8 +47,7 @@ class Plan:
     def windows_s(self, validate: bool) -> float:
         """About how long the windows take."""
         count = len(KINDS) * (len(FITTED) + (len(PREDICTED) if validate else 0))
-        count += len(FITTED_ROUTERS) * 2 + (len(PREDICTED_ROUTERS) * 2 if validate else 0)
-        return self.rounds * (count * (self.seconds + 0.4) + 3 * self.seconds)
+        return self.rounds * (count * (self.seconds + 0.4) + 4 * self.seconds)
 
 
 QUICK = Plan(rounds=1, seconds=0.5, items=2_000)
@@ -72,10 +67,11 @@ class Count:
 
 @dataclass(slots=True)
 class Measurements:
-    """fitted, predicted: windows by kind and requests under way. counted_*: by routers."""
+    """fitted, predicted: windows by kind, routers and requests under way. counted_*: by routers,
+    in the same windows."""
 
-    fitted: dict[tuple[str, int], list[Window]] = field(default_factory=dict)
-    predicted: dict[tuple[str, int], list[Window]] = field(default_factory=dict)
+    fitted: dict[tuple[str, int, int], list[Window]] = field(default_factory=dict)
+    predicted: dict[tuple[str, int, int], list[Window]] = field(default_factory=dict)
     counted_to_fit: dict[int, Count] = field(default_factory=dict)
     counted_to_predict: dict[int, Count] = field(default_factory=dict)
     memds_get_ms: list[float] = field(default_factory=list)
@@ -93,7 +89,7 @@ def measure(plan: Plan, validate: bool, say: Say, advance: Callable[[float], Non
     found = Measurements()
     say(f"a map of {_MAP_PARTITIONS:,} partitions")
     found.lookup_us = measure_map(_MAP_PARTITIONS).lookup_ns / 1000
-    routers = max(PREDICTED_ROUTERS if validate else FITTED_ROUTERS)
+    routers = max(routers for routers, _ in (PREDICTED if validate else FITTED))
     with LiveCluster(routers, plan.items, say) as live:
         for number in range(plan.rounds):
             say(f"round {number + 1} of {plan.rounds}")
@@ -103,20 +99,18 @@ def measure(plan: Plan, validate: bool, say: Say, advance: Callable[[float], Non
 
 
 def _round(live: LiveCluster, plan: Plan, validate: bool, found: Measurements, number: int) -> None:
-    live.use(1)
     sizes = sorted((*FITTED, *PREDICTED) if validate else FITTED)
     # There and back, so that what gets slower or faster meets large and small alike.
-    for outstanding in sizes if number % 2 == 0 else reversed(sizes):
-        into = found.fitted if outstanding in FITTED else found.predicted
-        for kind in KINDS:
-            window = live.window(kind, 1, outstanding, plan.seconds)
-            into.setdefault((kind, outstanding), []).append(window)
-    for routers in PREDICTED_ROUTERS if validate else FITTED_ROUTERS:
+    for size in sizes if number % 2 == 0 else reversed(sizes):
+        routers, outstanding = size
         live.use(routers)
-        if routers in FITTED_ROUTERS:
-            _count(live, routers, plan.seconds, found.counted_to_fit)
-        if validate:
-            _count(live, routers, plan.seconds, found.counted_to_predict)
+        fits = size in FITTED
+        windows = found.fitted if fits else found.predicted
+        counts = found.counted_to_fit if fits else found.counted_to_predict
+        for kind in KINDS:
+            with _counting(live, counts.setdefault(routers, Count())):
+                window = live.window(kind, routers, outstanding, plan.seconds)
+            windows.setdefault((kind, *size), []).append(window)
     live.use(1)
     _memds(live, plan.seconds, found)
     pooled_ms, fresh_ms = asyncio.run(_connections(live.router, plan.seconds))
@@ -124,14 +118,13 @@ def _round(live: LiveCluster, plan: Plan, validate: bool, found: Measurements, n
     found.fresh_ms.append(fresh_ms)
 
 
-def _count(live: LiveCluster, routers: int, seconds: float, into: dict[int, Count]) -> None:
+@contextmanager
+def _counting(live: LiveCluster, into: Count) -> Iterator[None]:
     """Under load, which constant work must not depend on."""
-    count = into.setdefault(routers, Count())
     before, began_at = live.memds_gets(), time.monotonic()
-    live.window(GET, routers, _COUNTED_OUTSTANDING, seconds)
-    live.window(PUT, routers, _COUNTED_OUTSTANDING, seconds)
-    count.gets += live.memds_gets() - before
-    count.seconds += time.monotonic() - began_at
+    yield
+    into.gets += live.memds_gets() - before
+    into.seconds += time.monotonic() - began_at
 
 
 def _memds(live: LiveCluster, seconds: float, found: Measurements) -> None:

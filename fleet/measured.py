@@ -27,6 +27,11 @@ def _of_kind(kind: str) -> tuple[Measured, ...]:
             "",
             f"standard deviation over mean of the work of one turn of a process on {kind}s, fitted",
         ),
+        Measured(
+            f"{kind}_looking",
+            "",
+            f"share that a process takes while it looks for more {kind}s before it sleeps, fitted",
+        ),
     ]
     for process, what in (
         ("router", "the router"),

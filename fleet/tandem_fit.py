@@ -16,13 +16,13 @@ from fleet.outcome import Array
 from keyplane.model.errors import KeyplaneError, Reason
 
 # What is simulated for each level at each try; and for a prediction.
-FIT_REQUESTS = 10_000
+FIT_REQUESTS = 8_000
 PREDICTION_REQUESTS = 100_000
 
 # Of logarithms: to find slopes, and the longest at once.
 _STEP = 0.06
 _STEP_MAX = 1.2
-_ROUNDS_MAX = 25
+_ROUNDS_MAX = 15
 _ATTEMPTS_MAX = 6
 _DAMPING_MIN = 1e-4
 _FLOOR = 1e-9
@@ -57,16 +57,19 @@ class Fit:
     error: float
 
 
-def fit_tandem(levels: Sequence[Level], cores: int, push: int, seed: int) -> Fit:
-    """Of at least two levels. Processor time counts at the largest alone: with fewer requests under
-    way it holds what the processes spend on looking before they sleep, too."""
+def fit_tandem(levels: Sequence[Level], cores: int, push: int, look_ms: float, seed: int) -> Fit:
+    """Of at least two levels; with one number of routers alone, `looking` shows little.
+
+    cores, push, look_ms: as of the tandem. Processor time counts at the largest level alone: with
+    fewer requests under way it holds what processes spend on looking, too. Raises INVALID_ARGUMENT.
+    """
     if len({level.outstanding for level in levels}) < 2:
         raise KeyplaneError(Reason.INVALID_ARGUMENT, "a fit needs two sizes of load at least")
     ordered = sorted(levels, key=lambda level: level.outstanding)
     smallest, largest = ordered[0], ordered[-1]
 
     def tandem_of(logs: Array) -> Tandem:
-        wake_g, each_g, wake_r, each_r, wake_s, each_s, hop, spread = (
+        wake_g, each_g, wake_r, each_r, wake_s, each_s, hop, spread, looking = (
             float(x) for x in np.exp(logs)
         )
         return Tandem(
@@ -77,6 +80,8 @@ def fit_tandem(levels: Sequence[Level], cores: int, push: int, seed: int) -> Fit
             min(spread, 3.0),
             cores,
             push,
+            looking=looking,
+            look_ms=look_ms,
         )
 
     def residuals(logs: Array) -> Array:
@@ -100,9 +105,9 @@ def fit_tandem(levels: Sequence[Level], cores: int, push: int, seed: int) -> Fit
     # Of the processor time of a lone request a part is looking; of a crowd's, little is waking.
     guesses = [0.3 * cpu_ms for cpu_ms in smallest.cpu_ms]
     guesses += [0.8 * cpu_ms for cpu_ms in largest.cpu_ms]
-    # In the order of `tandem_of`: of each process both, then the hop and the spread.
+    # In the order of `tandem_of`: of each process both, then the hop, the spread, the looking.
     ordered_guesses = [guesses[n + 3 * k] for n in range(3) for k in range(2)]
-    ordered_guesses += [0.02 * smallest.p50_ms, 0.4]
+    ordered_guesses += [0.02 * smallest.p50_ms, 0.4, 0.3]
     start = np.log(np.maximum(ordered_guesses, _CPU_MS_MIN))
     logs = _least_squares(residuals, start)
     fitted = tandem_of(logs)

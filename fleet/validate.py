@@ -14,7 +14,6 @@ from fleet.calibrate import SEED, Advance, Calibrated, calibrated
 from fleet.live_load import KINDS, Say
 from fleet.live_measure import (
     PREDICTED,
-    PREDICTED_ROUTERS,
     Count,
     Measurements,
     Plan,
@@ -91,30 +90,34 @@ def compared(found: Measurements, by: Calibrated) -> Validation:
 
 
 def _tandem_rows(
-    found: Measurements, fit: Fit, kind: str, outstanding: int, rows: list[Row]
+    found: Measurements, fit: Fit, kind: str, size: tuple[int, int], rows: list[Row]
 ) -> int:
-    windows = found.predicted[kind, outstanding]
+    routers, outstanding = size
+    windows = found.predicted[kind, routers, outstanding]
     seen = median_window(windows)
-    run = predict(fit.tandem, outstanding, 1, SEED)
-    size = f"{outstanding} under way"
+    run = predict(fit.tandem, outstanding, routers, SEED)
+    told = f"{_routers(routers)}, {outstanding} under way"
     for what, unit, predicted, measured, each in (
         ("per second", "1/s", run.per_second, seen.per_second, [w.per_second for w in windows]),
         ("p50", "ms", run.p50_ms, seen.p50_ms, [w.p50_ms for w in windows]),
         ("p99", "ms", run.p99_ms, seen.p99_ms, [w.p99_ms for w in windows]),
     ):
         between = (max(each) - min(each)) / measured
-        rows.append(Row(f"{kind} {what}", size, unit, predicted, measured, between))
+        rows.append(Row(f"{kind} {what}", told, unit, predicted, measured, between))
     return run.requests
 
 
 def memds_rows(counts: Mapping[int, Count], values: Mapping[str, float]) -> list[Row]:
     """Constant work: so much for each router, and what others ask for."""
     rows = []
-    for routers in PREDICTED_ROUTERS:
+    for routers in sorted(counts):
         predicted = (
             values["memds_gets_background_per_s"] + routers * values["memds_gets_per_router_per_s"]
         )
-        size = f"{routers} routers" if routers > 1 else "1 router"
         measured = counts[routers].per_second
-        rows.append(Row("MemDS gets", size, "1/s", predicted, measured, 0.0))
+        rows.append(Row("MemDS gets", _routers(routers), "1/s", predicted, measured, 0.0))
     return rows
+
+
+def _routers(count: int) -> str:
+    return f"{count} routers" if count > 1 else "1 router"

@@ -79,7 +79,7 @@ def test_a_quick_validation_predicts_every_size(tmp_path: Path) -> None:
     code, result = run("validate", "--quick")
     predictions = result["predictions"]
     sizes = {(each["what"], each["size"]) for each in predictions}
-    assert len(sizes) == len(predictions) == 2 * 3 * 3 + 3
+    assert len(sizes) == len(predictions) == 2 * 6 * 3 + 3
     for each in predictions:
         assert each["predicted"] > 0
         assert each["measured"] > 0

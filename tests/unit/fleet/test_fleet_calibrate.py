@@ -29,9 +29,10 @@ def test_a_fit_finds_the_tandem_that_the_figures_are_from() -> None:
     assert fit.tandem.spread == pytest.approx(TRUTH.spread, rel=0.2)
 
 
-@pytest.mark.parametrize("outstanding", PREDICTED)
-def test_a_fit_predicts_sizes_that_it_has_not_seen(outstanding: int) -> None:
-    predicted, true = predict(fitted().tandem, outstanding, 1, seed=5), run_of(outstanding)
+@pytest.mark.parametrize(("routers", "outstanding"), PREDICTED)
+def test_a_fit_predicts_sizes_that_it_has_not_seen(routers: int, outstanding: int) -> None:
+    predicted = predict(fitted().tandem, outstanding, routers, seed=5)
+    true = run_of(routers, outstanding)
     assert predicted.per_second == pytest.approx(true.per_second, rel=0.05)
     assert predicted.p50_ms == pytest.approx(true.p50_ms, rel=0.05)
     assert predicted.p99_ms == pytest.approx(true.p99_ms, rel=0.1)
@@ -39,7 +40,7 @@ def test_a_fit_predicts_sizes_that_it_has_not_seen(outstanding: int) -> None:
 
 def test_one_size_is_not_enough_for_a_fit() -> None:
     with pytest.raises(KeyplaneError, match="two sizes"):
-        fit_tandem([level(4), level(4)], cores=2, push=32, seed=1)
+        fit_tandem([level(1, 4), level(1, 4)], cores=2, push=32, look_ms=0.2, seed=1)
 
 
 def test_what_routers_ask_memds_for_is_told_from_what_others_do() -> None:
@@ -56,8 +57,8 @@ def test_a_calibration_has_every_value_of_the_table_and_no_other() -> None:
     assert len(NAMES) == len(MEASURED)
     assert found.values["memds_get_ms"] == 0.002
     assert found.values["fresh_connection_ms"] == pytest.approx(1.5)
-    assert found.values["get_idle_ms"] == pytest.approx(run_of(1).p50_ms)
-    assert found.values["router_put_ms"] == pytest.approx(run_of(128).cpu_ms[1])
+    assert found.values["get_idle_ms"] == pytest.approx(run_of(1, 1).p50_ms)
+    assert found.values["router_put_ms"] == pytest.approx(run_of(1, 128).cpu_ms[1])
     assert found.quality["get_fit_error"] < 0.02
     assert found.quality["get_between_rounds"] == pytest.approx(2 / 3)
 
@@ -68,7 +69,7 @@ def test_a_validation_says_how_far_off_it_is() -> None:
     right = compared(found, by)
     assert right.within == len(right.rows) == len(KINDS) * len(PREDICTED) * 3 + 3
     assert right.requests_simulated > 0
-    assert "21 of 21 predictions" in right.sentence
+    assert "39 of 39 predictions" in right.sentence
 
     found.counted_to_predict[3].gets *= 2
     wrong = compared(found, by)
@@ -78,9 +79,9 @@ def test_a_validation_says_how_far_off_it_is() -> None:
 
 
 def test_the_median_of_windows_is_that_of_each_figure() -> None:
-    found = median_window(windows(GET, 8))
-    assert found.p99_ms == run_of(8).p99_ms
-    assert found.per_second == run_of(8).per_second
+    found = median_window(windows(GET, 1, 8))
+    assert found.p99_ms == run_of(1, 8).p99_ms
+    assert found.per_second == run_of(1, 8).per_second
 
 
 def _wakes(tandem: Tandem) -> float:

@@ -74,7 +74,7 @@ def test_a_prediction_that_is_too_far_off_is_a_no(
     monkeypatch.setattr(fleet.validate, "validate", lambda *_: compared(found, calibration()))
     code, result = cli("validate", "--quick")
     assert code == expected
-    assert result["within"] == 21 - expected
+    assert result["within"] == 39 - expected
     assert result["target"] == 0.15
     assert {each["unit"] for each in result["predictions"]} == {"1/s", "ms"}
     assert result["conclusion"]
