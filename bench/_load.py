@@ -11,6 +11,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle, islice
 from multiprocessing.connection import Connection
 
 import psutil
@@ -49,6 +50,7 @@ class Target:
     credentials: what calls are signed with, over gRPC.
     seals: signs no calls, but seals its connection (`wire.http2.seal`).
     precise: wake up on time for paced windows, at the price of a slower wait.
+    more: further addresses of the same; requests in flight take turns over all.
     """
 
     protocol: str
@@ -60,6 +62,7 @@ class Target:
     precise: bool = False
     credentials: Credentials | None = None
     seals: bool = False
+    more: Sequence[str] = ()
 
 
 class GeneratorFailed(Exception):  # noqa: N818 - it is what happened
@@ -231,10 +234,10 @@ class _Lanes:
             return await self._connected(count)
         requests = self._requests
         assert not isinstance(requests, DynamoRequests)
-        address, now = self._target.address, self._loop.time
+        addresses, now = (self._target.address, *self._target.more), self._loop.time
         return [
             GrpcLane(self._transport, address, requests, requests.methods, now, self._signer)
-            for _ in range(count)
+            for address in islice(cycle(addresses), count)
         ]
 
     async def _connected(self, count: int) -> Sequence[Lane]:

@@ -27,6 +27,8 @@ def run(  # type: ignore[no-untyped-def]
     fresh,  # [cohort, class]: share of keys held at the start, of uniform age
     flush_steps,  # [event], rising
     flush_shares,  # [event, cohort]: of entries lost
+    budget,  # retries for each first try; infinite: as many as there are
+    burst,  # retries that may be saved up
 ):
     steps, cohorts, classes, tries = load.size, routers.size, counts.size, retries + 1
     out = np.zeros((steps, COLUMNS))
@@ -59,6 +61,7 @@ def run(  # type: ignore[no-untyped-def]
     for a in range(retries):
         released[a] = -np.expm1(-step_s / (backoff_s * 2.0**a))
     filling = np.zeros((cohorts, classes))
+    tokens = burst
     event = 0
     for n in range(steps):
         row = out[n]
@@ -81,6 +84,18 @@ def run(  # type: ignore[no-untyped-def]
                         for s in range(slots):
                             expiring[s, k, c] *= 1 - lost
             event += 1
+        # What the budget leaves of retries: as much as first tries earn in this step, and savings.
+        allowed = 1.0
+        if budget < np.inf:
+            for k in range(cohorts):
+                for c in range(classes):
+                    tokens += budget * routers[k] * rates[c] * load[n] * step_s * absent[k, c]
+            wanting = 0.0
+            for a in range(retries):
+                wanting += pool_absent[:, :, a].sum() * released[a]
+            if wanting > tokens:
+                allowed = tokens / wanting
+            tokens = min(burst, tokens - wanting * allowed)
         # Requests arrive; those that miss, and those that try again, become lookups.
         here = n % ring
         offered = 0.0
@@ -99,6 +114,8 @@ def run(  # type: ignore[no-untyped-def]
                     pool[k, c, a] -= again + known
                     pool_absent[k, c, a] -= again
                     row[ANSWERED] += known
+                    row[FAILED] += again * (1 - allowed)
+                    again *= allowed
                     batch[here, k, c, a + 1] = again
                     missing += again
                 offered += missing

@@ -39,7 +39,9 @@ class Lookups:
     """routers: of each cohort. keys: what each router is asked for. rate_per_s: requests at one
     router at load 1. ttl_s: life of an entry. capacity_per_s: lookups, of the whole backend, at
     health 1. bound: lookups that may wait. retries: after the first try. backoff_s: mean wait
-    before the first of them. hits: share of each class of keys held at the start.
+    before the first of them. hits: share of each class of keys held at the start. retry_budget:
+    retries for each first try, of the whole fleet, and retry_burst more at once; one that is not
+    in the budget fails instead.
     """
 
     routers: Sequence[float]
@@ -53,6 +55,8 @@ class Lookups:
     backoff_s: float
     hits: Array
     flushes: Sequence[Flush] = field(default=())
+    retry_budget: float = math.inf
+    retry_burst: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,8 @@ def run_lookups(fleet: Lookups, step_s: float, load: Array, health: Array) -> Lo
         np.tile(fleet.hits, (cohorts, 1)),
         np.array([math.ceil(each.at_s / step_s - 1e-9) for each in flushes], dtype=np.int64),
         np.array([each.shares for each in flushes], dtype=np.float64).reshape(-1, cohorts),
+        fleet.retry_budget,
+        fleet.retry_burst,
     )
     columns = np.ascontiguousarray(out.T)
     return LookupRun(step_s, np.arange(len(load), dtype=np.float64) * np.float64(step_s), *columns)
