@@ -1,0 +1,1 @@
+"""Every request simulated, one by one, by event loops that numba compiles."""
