@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from fleet.calibrate import SEED, Advance, Calibrated, calibrated
-from fleet.live_load import KINDS, Say
+from fleet.live_load import KINDS, OTHERS_MAX, Say
 from fleet.live_measure import (
     PREDICTED,
     Count,
@@ -52,24 +52,38 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """requests_simulated: for all predictions."""
+    """requests_simulated: for all predictions. others: processors that others used meanwhile, the
+    median of windows."""
 
     calibrated: Calibrated
     rows: Sequence[Row]
     requests_simulated: int
+    others: float
 
     @property
     def within(self) -> int:
         return sum(row.error <= TARGET for row in self.rows)
 
     @property
+    def disturbed(self) -> bool:
+        """Whether others used so much of the machine that nothing follows from what was measured:
+        the model knows of nobody but cluster and generator."""
+        return self.others > OTHERS_MAX
+
+    @property
     def sentence(self) -> str:
         worst = max(self.rows, key=lambda row: row.error)
         middle = median(row.error for row in self.rows)
-        return (
+        found = (
             f"{self.within} of {len(self.rows)} predictions are within {TARGET:.0%} of what was "
             f"measured, the median error is {middle:.1%}, and the largest {worst.error:.1%} "
             f"({worst.what}, {worst.size})."
+        )
+        if not self.disturbed:
+            return found
+        return (
+            f"{found} Others used {self.others:.2f} processors meanwhile, so this says little: run"
+            " it again when the machine is left alone."
         )
 
 
@@ -86,7 +100,9 @@ def compared(found: Measurements, by: Calibrated) -> Validation:
         for size in PREDICTED:
             simulated += _tandem_rows(found, by.fits[kind], kind, size, rows)
     rows += memds_rows(found.counted_to_predict, by.calibration.values)
-    return Validation(by, rows, simulated)
+    windows = [each for some in (found.fitted, found.predicted) for each in some.values()]
+    others = median(window.others for each in windows for window in each)
+    return Validation(by, rows, simulated, others)
 
 
 def _tandem_rows(

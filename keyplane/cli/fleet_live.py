@@ -124,6 +124,8 @@ def validate(
         {
             "target": TARGET,
             "within": found.within,
+            "processors_used_by_others": found.others,
+            "disturbed": found.disturbed,
             "predictions": [
                 {
                     "what": row.what,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from known_tandem import TRUTH, calibration, fitted, level, measurements, run_of, windows
 
@@ -76,6 +78,17 @@ def test_a_validation_says_how_far_off_it_is() -> None:
     assert wrong.within == len(wrong.rows) - 1
     assert "the largest 50.0% (MemDS gets, 3 routers)" in wrong.sentence
     assert [row.check().holds for row in wrong.rows] == [row.error <= TARGET for row in wrong.rows]
+
+
+def test_a_validation_on_a_machine_that_others_use_says_that_it_says_little() -> None:
+    found = measurements()
+    for windows_of in (found.fitted, found.predicted):
+        for size, each in windows_of.items():
+            windows_of[size] = [replace(window, others=0.8) for window in each]
+    assert not compared(measurements(), calibration()).disturbed
+    disturbed = compared(found, calibration())
+    assert disturbed.disturbed
+    assert "Others used 0.80 processors meanwhile" in disturbed.sentence
 
 
 def test_the_median_of_windows_is_that_of_each_figure() -> None:
