@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fleet.closed_caches import fresh_share, outage_availability, ttl_for, zipf_classes
+from fleet.closed_caches import fresh_share, outage_availability
 from fleet.cohort.beats import BeatRun, run_beats
-from fleet.cohort.lookups import LookupRun, Lookups, run_lookups, steady_hits
+from fleet.cohort.lookups import LookupRun, run_lookups
 from fleet.cohort.series import binned, recovered_at, share_of
-from fleet.exact_cache import ExactRun, run_exact
 from fleet.fleetwide import CONSTANT_WORK, CONVENTIONAL, DATA_PATH, FleetParameters
 from fleet.outcome import (
     Array,
@@ -29,6 +28,7 @@ from fleet.outcome import (
 )
 from fleet.parameters import parameter
 from fleet.scenario import Context, Scenario
+from fleet.small_fleet import Compared, compare, small_fleet
 
 _BEFORE_S = 60.0
 _ENOUGH = 0.999
@@ -132,36 +132,6 @@ def _of_beats(run: BeatRun, times: _Times) -> _Fate:
     )
 
 
-def _small() -> Lookups:
-    """A fleet with TTL caches of which each request can be simulated."""
-    routers, rate, hits, step_s = 100, 200.0, 0.98, 0.01
-    keys = zipf_classes(100, 0.0, 1)
-    ttl_s = ttl_for(keys, rate, hits, step_s / 2)
-    capacity = routers * rate * (1 - hits) * 4
-    return Lookups(
-        routers=[float(routers)],
-        keys=keys,
-        rate_per_s=rate,
-        ttl_s=ttl_s,
-        capacity_per_s=capacity,
-        bound=np.floor(capacity * 0.1),
-        timeout_s=1.0,
-        retries=1,
-        backoff_s=0.1,
-        hits=steady_hits(keys, rate, ttl_s, step_s / 2),
-    )
-
-
-def _compared(context: Context) -> tuple[LookupRun, ExactRun]:
-    fleet, step_s = _small(), 0.01
-    ones = np.ones(round(_SMALL_S / step_s))
-    health = ones.copy()
-    health[round(_SMALL_DARK_S[0] / step_s) : round(_SMALL_DARK_S[1] / step_s)] = 0.0
-    seed = context.stream("control-plane-outage/exact")
-    exact = run_exact(fleet, 4, _SMALL_S, 1.0, seed, _SMALL_DARK_S)
-    return run_lookups(fleet, step_s, ones, health), exact
-
-
 def _run(asked: Parameters, context: Context) -> Outcome:
     times = _times(asked)
     ones: Array = np.ones(times.steps)
@@ -176,7 +146,11 @@ def _run(asked: Parameters, context: Context) -> Outcome:
     beat_run = run_beats(beats, asked.step_s, ones, ones, health)
     both_run = run_beats(beats, asked.step_s, ones, health, health)
     context.progress(0.8, "the same, each request simulated")
-    small, exact = _compared(context)
+    fleet = small_fleet(
+        routers=100, tables=100, rate_per_s=200.0, hits=0.98, headroom=4.0, retries=1
+    )
+    seed = context.stream("control-plane-outage/exact")
+    small = compare(fleet, _SMALL_S, seed, _SMALL_DARK_S)
 
     fate, path_fate = _of_lookups(run, times), _of_lookups(path_run, times)
     beat_fate, both_fate = _of_beats(beat_run, times), _of_beats(both_run, times)
@@ -196,7 +170,7 @@ def _run(asked: Parameters, context: Context) -> Outcome:
             Figure("peak of MemDS requests afterwards", beat_fate.peak, "x", Layer.COHORT),
             Figure("age of the map when it ends, with MemDS", age_s, "s", Layer.COHORT),
         ],
-        checks=_checks(asked, run, beat_run, fate, beat_fate, small, exact),
+        checks=_checks(asked, run, beat_run, fate, beat_fate, small),
         tables=[
             Table(
                 f"{asked.outage_min:g} min without the Metadata Store",
@@ -227,9 +201,9 @@ def _run(asked: Parameters, context: Context) -> Outcome:
             f" answer {beat_fate.available:.1%}, from a map that is {age_s / 60:.1f} min old when"
             f" it ends, and MemDS then sees {beat_fate.peak:.2f} times its usual load."
         ),
-        requests_simulated=exact.requests,
+        requests_simulated=small.exact.requests,
         requests_represented=float(
-            sum(each.arrived.sum() for each in (run, path_run, beat_run, both_run, small))
+            sum(each.arrived.sum() for each in (run, path_run, beat_run, both_run, small.cohort))
         ),
         notes=[
             "With the Metadata Store gone nothing is split or moved, so an old map is still the"
@@ -264,8 +238,7 @@ def _checks(
     beat_run: BeatRun,
     fate: _Fate,
     beat_fate: _Fate,
-    small: LookupRun,
-    exact: ExactRun,
+    small: Compared,
 ) -> list[Check]:
     times = _times(asked)
     classes, rate, ttl_s = asked.classes(), asked.rate_per_router, asked.ttl_s()
@@ -275,10 +248,6 @@ def _checks(
     closed = fresh_share(classes, rate, ttl_s, asked.delay_s, since)
     left = float(fresh_share(classes, rate, ttl_s, asked.delay_s, np.array([outage_s]))[0])
     dark = slice(round(_SMALL_DARK_S[0]), round(_SMALL_DARK_S[1]))
-    second = round(1 / small.step_s)
-    hits, arrived = (binned(each, second)[dark] for each in (small.hits, small.arrived))
-    modelled = float(hits.sum() / arrived.sum())
-    simulated = float(exact.hits[dark].sum() / exact.arrived[dark].sum())
     beats = asked.constant_work()
     return [
         relative(
@@ -319,20 +288,7 @@ def _checks(
             max(0.01, beats.publisher.beat_s / outage_s),
             "since the publisher's last beat, once all roots have been read again",
         ),
-        absolute(
-            "share of requests that hit in the outage of a small fleet, cohort layer",
-            modelled,
-            simulated,
-            0.01,
-            "the same fleet with each request simulated",
-        ),
-        absolute(
-            "share of requests that fail in all of it",
-            float(small.failed.sum() / small.arrived.sum()),
-            float(exact.failed.sum() / exact.arrived.sum()),
-            0.02,
-            "the same fleet with each request simulated",
-        ),
+        *small.checks(dark, hits_within=0.01),
     ]
 
 

@@ -96,7 +96,9 @@ def _run(asked: Parameters, context: Context) -> Outcome:
         Figure("of those failed", events.failed[CONVENTIONAL], "", Layer.COHORT),
         Figure("failed with MemDS", events.failed[CONSTANT_WORK], "", Layer.COHORT),
         Figure("servers for lookups, metadata on the data path", float(needed), "", Layer.CLOSED),
-        Figure("updates that publishers keep up", _published_per_s(beats), "1/s", Layer.CLOSED),
+        Figure(
+            "roots that publishers write to a node", _published_per_s(beats), "1/s", Layer.CLOSED
+        ),
         Figure("MemDS nodes and voters", float(asked.memds_nodes + voters), "", Layer.CLOSED),
     ]
     return Outcome(
