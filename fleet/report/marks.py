@@ -60,10 +60,13 @@ def draw_marks(figure: Figure, axes: Axes, plot: Plot, colours: Colours) -> list
     handles: list[Artist] = []
     all_bars = [mark for mark in plot.marks if isinstance(mark, Bars)]
     over_heat = any(isinstance(mark, HeatMap) for mark in plot.marks)
+    drawn: dict[palette.Colour, str] = {}
     later = []
     for index, mark in enumerate(plot.marks):
         if isinstance(mark, Line):
-            handles.append(_line(axes, index, mark, colours, over_heat))
+            # More labels than colours: those that begin again are dotted.
+            again = drawn.setdefault(colours[mark.label], mark.label) != mark.label
+            handles.append(_line(axes, index, mark, colours, again, over_heat))
         elif isinstance(mark, Bars):
             handles.append(_bars(axes, index, mark, all_bars, colours))
         elif isinstance(mark, HeatMap):
@@ -100,10 +103,10 @@ def legend(figure: Figure, handles: Sequence[Artist]) -> None:
     )
 
 
-def _line(axes: Axes, index: int, mark: Line, colours: Colours, over_heat: bool) -> Artist:
+def _line(
+    axes: Axes, index: int, mark: Line, colours: Colours, again: bool, over_heat: bool
+) -> Artist:
     colour = palette.marker(colours[mark.label])
-    # More labels than colours: those that begin again are dotted.
-    again = list(colours).index(mark.label) >= len(palette.SERIES)
     dash = "--" if mark.dashed else (":" if again else "-")
     if mark.style == "points" or np.count_nonzero(np.isfinite(mark.y)) == 1:
         step = -(-len(mark.x) // _POINTS_MAX) or 1

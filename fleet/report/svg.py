@@ -55,13 +55,22 @@ class Drawing:
 
 
 def colours_of(plots: Sequence[Plot]) -> dict[str, palette.Colour]:
-    """One for each label, the same in all of the plots; more labels than colours begin again."""
-    labels = dict.fromkeys(
-        mark.label for plot in plots for mark in plot.marks if isinstance(mark, Line | Bars)
-    )
-    return {
-        label: palette.SERIES[index % len(palette.SERIES)] for index, label in enumerate(labels)
-    }
+    """One for each label, the same in all of the plots, in the order in which labels come.
+
+    Of more labels than colours the later ones take what nothing has beside them, if there is such.
+    """
+    together = [
+        list(dict.fromkeys(mark.label for mark in plot.marks if isinstance(mark, Line | Bars)))
+        for plot in plots
+    ]
+    found: dict[str, palette.Colour] = {}
+    for label in dict.fromkeys(label for labels in together for label in labels):
+        beside = {found.get(each) for labels in together if label in labels for each in labels}
+        taken = set(found.values())
+        free = [each for each in palette.SERIES if each not in taken]
+        free += [each for each in palette.SERIES if each not in beside]
+        found[label] = free[0] if free else palette.SERIES[len(found) % len(palette.SERIES)]
+    return found
 
 
 def draw(

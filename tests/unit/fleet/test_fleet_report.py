@@ -194,6 +194,16 @@ def test_a_label_has_its_colour_in_every_plot() -> None:
     assert [colours[label].name for label in "abc"] == ["series-1", "series-2", "series-3"]
 
 
+def test_more_labels_than_colours_share_one_where_they_are_never_side_by_side() -> None:
+    names = [str(number) for number in range(len(palette.SERIES) + 1)]
+    first = plot_of(*(Line(name, X, X) for name in names[:-1]))
+    second = plot_of(Line(names[0], X, X), Line(names[-1], X, X))
+    colours = colours_of([first, second])
+    assert len({colours[name] for name in names[:-1]}) == len(palette.SERIES)
+    assert colours[names[-1]] != colours[names[0]]
+    assert "stroke-dasharray" not in draw(second, colours, "t").svg
+
+
 def test_more_labels_than_colours_begin_again_with_dots() -> None:
     labels = [f"design {number}" for number in range(len(palette.SERIES) + 1)]
     plot = plot_of(*(Line(label, X, X * number) for number, label in enumerate(labels, 1)))
