@@ -230,7 +230,13 @@ def test_a_file_of_its_own_has_ground_title_and_both_colour_schemes() -> None:
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert "prefers-color-scheme:dark" in text
     assert 'fill="var(--paper' in text
-    assert [each.text for each in root.iter() if each.tag.endswith("}text")][-1] == "Title"
+    texts = {
+        each.text: float(each.get("y", 0)) for each in root.iter() if each.tag.endswith("}text")
+    }
+    assert min(texts, key=lambda text: texts[text]) == "Title"
+    assert texts["Title"] < 0
+    # Room for it, above the rest.
+    assert root.get("viewBox") == "0 -20 518.4 272"
 
 
 @pytest.mark.parametrize(
