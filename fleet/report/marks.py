@@ -75,10 +75,13 @@ def draw_marks(figure: Figure, axes: Axes, plot: Plot, colours: Colours) -> list
             # They take part of an axis that the others make.
             later.append((index, mark))
     limit(axes, plot)
+    kinds = list(dict.fromkeys(each.label for _, each in later if isinstance(each, Band)))
     for index, each in later:
-        handles.append(
-            _band(axes, index, each) if isinstance(each, Band) else _rule(axes, index, each)
-        )
+        if isinstance(each, Band):
+            colour = palette.BANDS[kinds.index(each.label) % len(palette.BANDS)]
+            handles.append(_band(axes, index, each, colour))
+        else:
+            handles.append(_rule(axes, index, each))
     axes.set_xlim(plot.x.low, plot.x.high)
     axes.set_ylim(plot.y.low, plot.y.high)
     return handles
@@ -186,8 +189,8 @@ def _heat(figure: Figure, axes: Axes, index: int, mark: HeatMap) -> None:
     axes.set_title(f"shade: {mark.label}{unit}", loc="right", color=muted, fontsize=9, pad=8)
 
 
-def _band(axes: Axes, index: int, mark: Band) -> Artist:
-    colour = palette.marker(palette.BAND)
+def _band(axes: Axes, index: int, mark: Band, shade: palette.Colour) -> Artist:
+    colour = palette.marker(shade)
     start = mark.start
     if axes.get_xscale() == "log":
         start = max(start, axes.get_xlim()[0])

@@ -329,3 +329,17 @@ def test_a_report_is_written_again_from_what_is_kept(
 
 def test_a_report_of_nothing_says_what_to_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert "keyplane fleet run all" in refusal(capsys, "report")
+
+
+def test_a_damaged_run_is_passed_over(
+    home: Path, mm1: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, facts, _ = fleet(capsys, "run", mm1)
+    for name, text in (("99990101T000000-a", "{"), ("99990101T000000-b", '{"format": 99}')):
+        (home / "fleet" / name).mkdir()
+        (home / "fleet" / name / "run.json").write_text(text)
+    code, again, _ = fleet(capsys, "report")
+    assert (code, again["report"]) == (0, facts["report"])
+    assert "another version" in refusal(
+        capsys, "report", "--run", str(home / "fleet" / "99990101T000000-b")
+    )
