@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -88,11 +89,8 @@ def test_nothing_is_loaded_from_anywhere_and_no_script_runs(document: str) -> No
 
 def test_ids_are_there_once_and_what_is_referred_to_is_there(answer: Answer) -> None:
     """Also where several scenarios share a page."""
-    other = ask(MM1, find(MM1), None, {}, 1, lambda done, what: None)
-    renamed = Answer(
-        **{name: getattr(other, name) for name in Answer.__slots__} | {"scenario": "other"}
-    )
-    text = run_page([section(answer), section(renamed)])
+    short = replace(answer, outcome=replace(answer.outcome, plots=answer.outcome.plots[:2]))
+    text = run_page([section(short), section(replace(short, scenario="other"))])
     ids = [attributes["id"] for _, attributes in Elements(text).found if attributes.get("id")]
     assert len(set(ids)) == len(ids)
     referred = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", text))
