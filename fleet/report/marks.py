@@ -24,6 +24,9 @@ from fleet.report.axes import limit, log_ticks, tick
 _POINTS_MAX = 1500
 # Cells of a heat map that are drawn one by one; more are one image.
 _CELLS_MAX = 10_000
+# Highest over lowest of a heat map whose shades go by ratio.
+_WIDE = 50.0
+_SHARES = ("fraction", "%")
 # More levels than eyes can tell apart, few enough to be drawn as vectors.
 _LEVELS = 40
 # Bars of a plot that have room for their values.
@@ -167,7 +170,9 @@ def _bars(axes: Axes, index: int, mark: Bars, beside: Sequence[Bars], colours: C
 def _heat(figure: Figure, axes: Axes, index: int, mark: HeatMap) -> None:
     shown = mark.z[np.isfinite(mark.z)]
     low, high = (float(shown.min()), float(shown.max())) if shown.size else (0.0, 1.0)
-    norm = LogNorm(low, high) if low > 0 and high / low > 50 else Normalize(low, high)
+    # Of shares, what is far below the others is as good as none.
+    wide = mark.unit not in _SHARES and low > 0 and high / low > _WIDE
+    norm = LogNorm(low, high) if wide else Normalize(low, high)
     mesh = axes.pcolormesh(
         mark.x,
         mark.y,

@@ -221,6 +221,13 @@ def test_few_cells_are_vectors_and_many_are_one_image() -> None:
     assert len(many) < 200_000
 
 
+@pytest.mark.parametrize(("unit", "ticks"), [("ms", "10⁻⁶"), ("fraction", "0.2")])
+def test_shades_go_by_ratio_where_numbers_do_and_shares_do_not(unit: str, ticks: str) -> None:
+    cells = np.geomspace(1e-8, 1, 16).reshape(4, 4)
+    svg = drawn(plot_of(HeatMap("h", unit, X, X, cells)))
+    assert ticks in {"".join(each.itertext()) for each in svg.iter() if each.tag.endswith("text")}
+
+
 def test_a_file_of_its_own_has_ground_title_and_both_colour_schemes() -> None:
     plot = plot_of(Line("a", X, X))
     text = stand_alone(plot, colours_of([plot]), "t")
