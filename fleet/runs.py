@@ -85,7 +85,11 @@ def latest(home: Path, kind: str, asked: Mapping[str, Any] | None = None) -> Pat
     for path in sorted(fleet_home(home).glob(f"*/{ABOUT}"), reverse=True):
         if path.parent.name == LATEST:
             continue
-        facts = read_about(path.parent)
+        try:
+            facts = read_about(path.parent)
+        except KeyplaneError:
+            # Damaged, or of another version: none that could be gone on with.
+            continue
         if facts["kind"] == kind and wanted in (None, facts["asked"]):
             return path.parent
     return None

@@ -56,6 +56,9 @@ def limit(axes: Axes, plot: Plot) -> None:
     # A scale that all but begins at zero begins there.
     if plot.y.low is None and not plot.y.log and 0 < bottom < 0.3 * top:
         axes.set_ylim(bottom=0)
+    # Nothing is below zero: only as much room as a line at zero takes.
+    if plot.y.low is None and not plot.y.log and bottom < 0 <= axes.dataLim.y0:
+        axes.set_ylim(bottom=-0.012 * top)
     axes.set_xlim(plot.x.low, plot.x.high)
     axes.set_ylim(plot.y.low, plot.y.high)
     for axis, drawn in ((plot.x, axes.xaxis), (plot.y, axes.yaxis)):

@@ -24,6 +24,9 @@ from fleet.report.axes import limit, log_ticks, tick
 _POINTS_MAX = 1500
 # Cells of a heat map that are drawn one by one; more are one image.
 _CELLS_MAX = 10_000
+# Highest over lowest of a heat map whose shades go by ratio.
+_WIDE = 50.0
+_SHARES = ("fraction", "%")
 # More levels than eyes can tell apart, few enough to be drawn as vectors.
 _LEVELS = 40
 # Bars of a plot that have room for their values.
@@ -60,10 +63,13 @@ def draw_marks(figure: Figure, axes: Axes, plot: Plot, colours: Colours) -> list
     handles: list[Artist] = []
     all_bars = [mark for mark in plot.marks if isinstance(mark, Bars)]
     over_heat = any(isinstance(mark, HeatMap) for mark in plot.marks)
+    drawn: dict[palette.Colour, str] = {}
     later = []
     for index, mark in enumerate(plot.marks):
         if isinstance(mark, Line):
-            handles.append(_line(axes, index, mark, colours, over_heat))
+            # More labels than colours: those that begin again are dotted.
+            again = drawn.setdefault(colours[mark.label], mark.label) != mark.label
+            handles.append(_line(axes, index, mark, colours, again, over_heat))
         elif isinstance(mark, Bars):
             handles.append(_bars(axes, index, mark, all_bars, colours))
         elif isinstance(mark, HeatMap):
@@ -72,10 +78,13 @@ def draw_marks(figure: Figure, axes: Axes, plot: Plot, colours: Colours) -> list
             # They take part of an axis that the others make.
             later.append((index, mark))
     limit(axes, plot)
+    kinds = list(dict.fromkeys(each.label for _, each in later if isinstance(each, Band)))
     for index, each in later:
-        handles.append(
-            _band(axes, index, each) if isinstance(each, Band) else _rule(axes, index, each)
-        )
+        if isinstance(each, Band):
+            colour = palette.BANDS[kinds.index(each.label) % len(palette.BANDS)]
+            handles.append(_band(axes, index, each, colour))
+        else:
+            handles.append(_rule(axes, index, each))
     axes.set_xlim(plot.x.low, plot.x.high)
     axes.set_ylim(plot.y.low, plot.y.high)
     return handles
@@ -100,10 +109,10 @@ def legend(figure: Figure, handles: Sequence[Artist]) -> None:
     )
 
 
-def _line(axes: Axes, index: int, mark: Line, colours: Colours, over_heat: bool) -> Artist:
+def _line(
+    axes: Axes, index: int, mark: Line, colours: Colours, again: bool, over_heat: bool
+) -> Artist:
     colour = palette.marker(colours[mark.label])
-    # More labels than colours: those that begin again are dotted.
-    again = list(colours).index(mark.label) >= len(palette.SERIES)
     dash = "--" if mark.dashed else (":" if again else "-")
     if mark.style == "points" or np.count_nonzero(np.isfinite(mark.y)) == 1:
         step = -(-len(mark.x) // _POINTS_MAX) or 1
@@ -161,7 +170,9 @@ def _bars(axes: Axes, index: int, mark: Bars, beside: Sequence[Bars], colours: C
 def _heat(figure: Figure, axes: Axes, index: int, mark: HeatMap) -> None:
     shown = mark.z[np.isfinite(mark.z)]
     low, high = (float(shown.min()), float(shown.max())) if shown.size else (0.0, 1.0)
-    norm = LogNorm(low, high) if low > 0 and high / low > 50 else Normalize(low, high)
+    # Of shares, what is far below the others is as good as none.
+    wide = mark.unit not in _SHARES and low > 0 and high / low > _WIDE
+    norm = LogNorm(low, high) if wide else Normalize(low, high)
     mesh = axes.pcolormesh(
         mark.x,
         mark.y,
@@ -183,8 +194,8 @@ def _heat(figure: Figure, axes: Axes, index: int, mark: HeatMap) -> None:
     axes.set_title(f"shade: {mark.label}{unit}", loc="right", color=muted, fontsize=9, pad=8)
 
 
-def _band(axes: Axes, index: int, mark: Band) -> Artist:
-    colour = palette.marker(palette.BAND)
+def _band(axes: Axes, index: int, mark: Band, shade: palette.Colour) -> Artist:
+    colour = palette.marker(shade)
     start = mark.start
     if axes.get_xscale() == "log":
         start = max(start, axes.get_xlim()[0])

@@ -18,6 +18,9 @@ from fleet.report.svg import colours_of, draw
 # Nothing is loaded and no script runs: what a browser is told to make sure of.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
+# Characters of a sentence that can be set large.
+_LONG = 160
+
 _TITLE = "What the fleet models answer"
 
 
@@ -94,6 +97,11 @@ def plots(found: Sequence[Plot], colours: Mapping[str, Colour], prefix: str) -> 
     )
 
 
+def concluded(sentence: str) -> str:
+    look = "conclusion long" if len(sentence) > _LONG else "conclusion"
+    return f'<p class="{look}">{escape(sentence)}</p>'
+
+
 def command(answer: Answer) -> str:
     """What gives the same answer again."""
     words = ["keyplane", "fleet", "run", answer.asked_as, "--seed", str(answer.seed)]
@@ -110,7 +118,7 @@ def _scenario(of: Section, heading: str) -> str:
     paragraphs = [
         f"<{heading}>{escape(answer.title)}</{heading}>",
         f'<p class="question">{escape(answer.question)}</p>',
-        f'<p class="conclusion">{escape(outcome.conclusion)}</p>',
+        concluded(outcome.conclusion),
         f'<p class="about">{_verdict(answer)} {escape(_work(answer))}</p>',
         of.plots,
         f"<h3>Figures</h3>{tables.figures(outcome.figures)}",

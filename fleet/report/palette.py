@@ -42,9 +42,14 @@ PAPER = Colour("paper", "#ffffff", "#14171a")
 PANEL = Colour("panel", "#f6f7f9", "#1c2025")
 GOOD = Colour("good", "#00724f", "#4fd6a8")
 BAD = Colour("bad", "#b3261e", "#ff8a80")
-BAND = Colour("band", "#d55e00", "#ff8f4d")
+# Pale, behind everything: of stretches of time that are told apart.
+BANDS = (
+    Colour("band-1", "#d55e00", "#ff8f4d"),
+    Colour("band-2", "#5b6b7d", "#aab8c8"),
+    Colour("band-3", "#8a5cb8", "#c6a2ee"),
+)
 
-ALL = (*SERIES, INK, MUTED, GRID, PAPER, PANEL, GOOD, BAD, BAND)
+ALL = (*SERIES, INK, MUTED, GRID, PAPER, PANEL, GOOD, BAD, *BANDS)
 
 _FIRST_MARKER = 0xFEDC00
 

@@ -21,6 +21,7 @@ a{color:var(--series-1)}
 .question{color:var(--muted);font-size:1.08rem;margin-bottom:1rem}
 .conclusion{font-size:1.22rem;line-height:1.45;font-weight:550;margin:1.1rem 0 .6rem;
   padding-left:1rem;border-left:3px solid var(--series-1)}
+.conclusion.long{font-size:1.06rem;line-height:1.5;font-weight:500}
 .held{color:var(--good)}.broken{color:var(--bad);font-weight:600}
 .scenario+.scenario{margin-top:4.5rem;padding-top:3rem;border-top:1px solid var(--grid)}
 nav ol{list-style:none;margin:1.5rem 0 3.5rem;padding:0;border-top:1px solid var(--grid)}
@@ -36,7 +37,8 @@ table{border-collapse:collapse;width:100%;font-size:.9rem;line-height:1.4}
 caption{text-align:left;font-weight:600;padding:0 0 .4rem}
 th,td{padding:.38rem .9rem .38rem 0;text-align:left;vertical-align:top;
   border-bottom:1px solid var(--grid)}
-thead th{color:var(--muted);font-weight:500;white-space:nowrap;vertical-align:bottom}
+thead th{color:var(--muted);font-weight:500;vertical-align:bottom}
+thead th.number{white-space:normal}
 tbody th{font-weight:500}
 th.number,td.number{text-align:right;white-space:nowrap}
 td.small{color:var(--muted);font-size:.85rem}

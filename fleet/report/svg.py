@@ -30,6 +30,11 @@ _STYLE: dict[str, Any] = {
     "patch.linewidth": 0.0,
 }
 
+# Above the drawing, where it stands by itself.
+_TITLE_PT = 20.0
+_FAMILY = escape(palette.FONT)
+
+_BOX = re.compile(r'viewBox="0 0 (?P<width>[\d.]+) (?P<height>[\d.]+)"')
 # What matplotlib says about fonts and sizes that the page says better.
 _FONT_FAMILY = re.compile(r"(?:font-family:[^;\"]*;? ?)|(?<=px) 'DejaVu[^;\"]*")
 # It would hold for the whole page.
@@ -55,19 +60,26 @@ class Drawing:
 
 
 def colours_of(plots: Sequence[Plot]) -> dict[str, palette.Colour]:
-    """One for each label, the same in all of the plots; more labels than colours begin again."""
-    labels = dict.fromkeys(
-        mark.label for plot in plots for mark in plot.marks if isinstance(mark, Line | Bars)
-    )
-    return {
-        label: palette.SERIES[index % len(palette.SERIES)] for index, label in enumerate(labels)
-    }
+    """One for each label, the same in all of the plots, in the order in which labels come.
+
+    Of more labels than colours the later ones take what nothing has beside them, if there is such.
+    """
+    together = [
+        list(dict.fromkeys(mark.label for mark in plot.marks if isinstance(mark, Line | Bars)))
+        for plot in plots
+    ]
+    found: dict[str, palette.Colour] = {}
+    for label in dict.fromkeys(label for labels in together for label in labels):
+        beside = {found.get(each) for labels in together if label in labels for each in labels}
+        taken = set(found.values())
+        free = [each for each in palette.SERIES if each not in taken]
+        free += [each for each in palette.SERIES if each not in beside]
+        found[label] = free[0] if free else palette.SERIES[len(found) % len(palette.SERIES)]
+    return found
 
 
-def draw(
-    plot: Plot, colours: Mapping[str, palette.Colour], prefix: str, *, titled: bool = False
-) -> Drawing:
-    """prefix: of all ids, unique in the page. titled: with the title in the picture."""
+def draw(plot: Plot, colours: Mapping[str, palette.Colour], prefix: str) -> Drawing:
+    """prefix: of all ids, unique in the page."""
     # Not as the user has set matplotlib up, but the same everywhere.
     with style.context(["default", {**_STYLE, "svg.hashsalt": prefix}]):
         figure = Figure(figsize=(WIDTH_IN, _HEIGHT_IN), layout="constrained")
@@ -77,22 +89,31 @@ def draw(
         dress(axes, plot)
         handles = draw_marks(figure, axes, plot, colours)
         legend(figure, handles)
-        if titled:
-            figure.suptitle(
-                plot.title, x=0.01, ha="left", weight="bold", color=palette.marker(palette.INK)
-            )
         written = io.StringIO()
         figure.savefig(written, format="svg", metadata={"Date": None, "Creator": None})
     return Drawing(plot.name, _finished(written.getvalue(), plot, prefix), len(plot.marks))
 
 
 def stand_alone(plot: Plot, colours: Mapping[str, palette.Colour], prefix: str) -> str:
-    """A file of its own, which follows the reader's colour scheme, on a ground of its own."""
-    svg = draw(plot, colours, prefix, titled=True).svg
-    head, rest = svg.split(">", 1)
-    ground = f'<rect width="100%" height="100%" fill="{palette.PAPER.used()}"/>'
-    family = escape(palette.FONT)
-    return f'{head} font-family="{family}"><style>{palette.variables()}</style>{ground}{rest}'
+    """A file of its own: with its title above, on a ground of its own, in the reader's scheme."""
+    svg = draw(plot, colours, prefix).svg
+    box = _BOX.search(svg)
+    if box is None:
+        raise ValueError("the drawing has no size")
+    width, height = box["width"], float(box["height"]) + _TITLE_PT
+    head, rest = svg.replace(
+        box[0], f'viewBox="0 {-_TITLE_PT:g} {width} {height:g}" font-family="{_FAMILY}"', 1
+    ).split(">", 1)
+    sheet = f"<style>{palette.variables()}</style>"
+    ground = (
+        f'<rect y="{-_TITLE_PT:g}" width="{width}" height="{height:g}" '
+        f'fill="{palette.PAPER.used()}"/>'
+    )
+    title = (
+        f'<text x="6" y="-6" font-size="11" font-weight="600" fill="{palette.INK.used()}">'
+        f"{escape(plot.title)}</text>"
+    )
+    return f"{head}>{sheet}{ground}{title}{rest}"
 
 
 def _finished(text: str, plot: Plot, prefix: str) -> str:

@@ -9,7 +9,7 @@ from html import escape
 from fleet.format import number
 from fleet.outcome import Plot
 from fleet.parameters import Parameter
-from fleet.report.page import page, plots
+from fleet.report.page import concluded, page, plots
 from fleet.report.svg import colours_of
 from fleet.report.tables import Cell, table
 from fleet.scenario import Scenario
@@ -51,7 +51,7 @@ def sweep_page(
     body = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="question">{escape(scenario.question)}</p>',
-        f'<p class="conclusion">{escape(conclusion)}</p>',
+        concluded(conclusion),
         f'<p class="about">{escape(about)}</p>',
         plots(shown, colours_of(shown), "sweep"),
         f"<h3>Points</h3>{table(columns, rows)}",

@@ -13,8 +13,8 @@ from fleet.outcome import Check, Figure, Layer, Table
 
 _LAYERS = {
     Layer.CLOSED: "closed form",
-    Layer.EXACT: "exact: requests simulated one by one",
-    Layer.COHORT: "cohort: requests represented by rates",
+    Layer.EXACT: "each request simulated",
+    Layer.COHORT: "requests represented",
 }
 
 
@@ -55,7 +55,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]], caption: str =
 
 def figures(rows: Sequence[Figure]) -> str:
     return table(
-        ("figure", "value", "unit", "by which layer"),
+        ("figure", "value", "unit", "found by"),
         [
             (
                 Cell(each.name),

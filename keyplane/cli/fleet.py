@@ -218,7 +218,6 @@ def run(
     facts["report"] = None if document is None else str(document)
     facts["seconds"] = round(time.monotonic() - began_at, 3)
     if len(names) > 1:
-        out.say()
         _tell_rows(out, facts["scenarios"])
     for failure in failures:
         out.say(f"[red]{escape(failure.scenario)}: {escape(str(failure))}[/red]")
@@ -249,7 +248,9 @@ def _tell(out: Output, answer: Any, alone: bool) -> None:
 
     outcome = answer.outcome
     if not alone:
-        out.say(f"[bold]{escape(answer.title)}[/bold] {escape(outcome.conclusion)}")
+        out.say(f"[bold]{escape(answer.title)}[/bold]")
+        out.say(escape(outcome.conclusion))
+        out.say()
         return
     out.table(
         ("figure", "value", "unit", "layer"),

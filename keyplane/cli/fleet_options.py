@@ -37,7 +37,7 @@ SetFlag = Annotated[
 # Options that no command knows end up here, with their values.
 PARAMETERS = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[--PARAMETER VALUE]...", help="As `keyplane fleet show` has them."),
+    typer.Argument(metavar="--PARAMETER VALUE", help="As `keyplane fleet show` has them."),
 ]
 
 _MODELS = ("matplotlib", "numba", "numpy", "pyarrow")

@@ -20,7 +20,7 @@ MM1 = str(ROOT / "tests" / "unit" / "fleet" / "mm1.py")
 
 MARK = "KEYPLANE_TEST_MARK"
 
-pytestmark = [pytest.mark.cluster, pytest.mark.apart]
+pytestmark = [pytest.mark.cluster, pytest.mark.apart, pytest.mark.timeout(240)]
 
 
 def sweep(home: Path, *arguments: str, **environment: str) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def sweep(home: Path, *arguments: str, **environment: str) -> dict[str, Any]:
         text=True,
     )
     listened: set[str] = set()
-    until = time.monotonic() + 45
+    until = time.monotonic() + 90
     try:
         while running.poll() is None:
             assert time.monotonic() < until
@@ -121,8 +121,6 @@ def test_a_cluster_at_an_address_computes_the_points_and_goes_on_running(tmp_pat
         first = sweep(tmp_path, "--ray", address, **known)
         assert (first["code"], first["computed"], first["failed"]) == (0, 5, 0)
         assert running.poll() is None
-        again = sweep(tmp_path, "--ray", address, "--seed", "2", **known)
-        assert (again["code"], again["computed"]) == (0, 5)
         # Closes its input, on which it waits.
         running.communicate(timeout=30)
     finally:

@@ -19,9 +19,9 @@ ALL_PLOTS = Path(__file__).with_name("mm1.py")
 
 @pytest.fixture(scope="module")
 def mm1(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The scenario with one of its plots: drawing is what takes time."""
+    """The scenario without its plots: drawing is what takes time."""
     path = tmp_path_factory.mktemp("light") / "mm1.py"
-    path.write_text(ALL_PLOTS.read_text().replace("plots=plots", "plots=plots[:1]"))
+    path.write_text(ALL_PLOTS.read_text().replace("plots=plots", "plots=()"))
     return str(path)
 
 
@@ -329,3 +329,17 @@ def test_a_report_is_written_again_from_what_is_kept(
 
 def test_a_report_of_nothing_says_what_to_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert "keyplane fleet run all" in refusal(capsys, "report")
+
+
+def test_a_damaged_run_is_passed_over(
+    home: Path, mm1: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, facts, _ = fleet(capsys, "run", mm1)
+    for name, text in (("99990101T000000-a", "{"), ("99990101T000000-b", '{"format": 99}')):
+        (home / "fleet" / name).mkdir()
+        (home / "fleet" / name / "run.json").write_text(text)
+    code, again, _ = fleet(capsys, "report")
+    assert (code, again["report"]) == (0, facts["report"])
+    assert "another version" in refusal(
+        capsys, "report", "--run", str(home / "fleet" / "99990101T000000-b")
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -88,11 +89,8 @@ def test_nothing_is_loaded_from_anywhere_and_no_script_runs(document: str) -> No
 
 def test_ids_are_there_once_and_what_is_referred_to_is_there(answer: Answer) -> None:
     """Also where several scenarios share a page."""
-    other = ask(MM1, find(MM1), None, {}, 1, lambda done, what: None)
-    renamed = Answer(
-        **{name: getattr(other, name) for name in Answer.__slots__} | {"scenario": "other"}
-    )
-    text = run_page([section(answer), section(renamed)])
+    short = replace(answer, outcome=replace(answer.outcome, plots=answer.outcome.plots[:2]))
+    text = run_page([section(short), section(replace(short, scenario="other"))])
     ids = [attributes["id"] for _, attributes in Elements(text).found if attributes.get("id")]
     assert len(set(ids)) == len(ids)
     referred = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", text))
@@ -194,6 +192,16 @@ def test_a_label_has_its_colour_in_every_plot() -> None:
     assert [colours[label].name for label in "abc"] == ["series-1", "series-2", "series-3"]
 
 
+def test_more_labels_than_colours_share_one_where_they_are_never_side_by_side() -> None:
+    names = [str(number) for number in range(len(palette.SERIES) + 1)]
+    first = plot_of(*(Line(name, X, X) for name in names[:-1]))
+    second = plot_of(Line(names[0], X, X), Line(names[-1], X, X))
+    colours = colours_of([first, second])
+    assert len({colours[name] for name in names[:-1]}) == len(palette.SERIES)
+    assert colours[names[-1]] != colours[names[0]]
+    assert "stroke-dasharray" not in draw(second, colours, "t").svg
+
+
 def test_more_labels_than_colours_begin_again_with_dots() -> None:
     labels = [f"design {number}" for number in range(len(palette.SERIES) + 1)]
     plot = plot_of(*(Line(label, X, X * number) for number, label in enumerate(labels, 1)))
@@ -213,6 +221,13 @@ def test_few_cells_are_vectors_and_many_are_one_image() -> None:
     assert len(many) < 200_000
 
 
+@pytest.mark.parametrize(("unit", "ticks"), [("ms", "10⁻⁶"), ("fraction", "0.2")])
+def test_shades_go_by_ratio_where_numbers_do_and_shares_do_not(unit: str, ticks: str) -> None:
+    cells = np.geomspace(1e-8, 1, 16).reshape(4, 4)
+    svg = drawn(plot_of(HeatMap("h", unit, X, X, cells)))
+    assert ticks in {"".join(each.itertext()) for each in svg.iter() if each.tag.endswith("text")}
+
+
 def test_a_file_of_its_own_has_ground_title_and_both_colour_schemes() -> None:
     plot = plot_of(Line("a", X, X))
     text = stand_alone(plot, colours_of([plot]), "t")
@@ -220,7 +235,13 @@ def test_a_file_of_its_own_has_ground_title_and_both_colour_schemes() -> None:
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     assert "prefers-color-scheme:dark" in text
     assert 'fill="var(--paper' in text
-    assert [each.text for each in root.iter() if each.tag.endswith("}text")][-1] == "Title"
+    texts = {
+        each.text: float(each.get("y", 0)) for each in root.iter() if each.tag.endswith("}text")
+    }
+    assert min(texts, key=lambda text: texts[text]) == "Title"
+    assert texts["Title"] < 0
+    # Room for it, above the rest.
+    assert root.get("viewBox") == "0 -20 518.4 272"
 
 
 @pytest.mark.parametrize(

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -32,8 +26,7 @@ from fleet.sweep.search import Search, halton
 from keyplane.cli.main import main
 from keyplane.model.errors import KeyplaneError
 
-HERE = Path(__file__).parent
-MM1, PAUSE = str(HERE / "mm1.py"), str(HERE / "pause.py")
+MM1 = str(Path(__file__).with_name("mm1.py"))
 
 
 def named(name: str, whole: bool = False, low: float = -1e6, high: float = 1e6) -> Parameter:
@@ -352,39 +345,6 @@ def test_points_that_fail_are_counted_and_the_others_are_there(
     code, facts = fleet(capsys, "sweep", MM1, "--vary", "load=0.5:0.9:3", "--workers", "1")
     assert (code, facts["failed"]) == (1, 3)
     assert "told to fail" in Path(facts["report"]).read_text()
-
-
-def test_ctrl_c_ends_the_workers_and_resume_computes_only_what_is_left(home: Path) -> None:
-    words = ["--vary", "wait_s=0.15:0.25:24", "--workers", "2"]
-    command = [sys.executable, "-m", "keyplane", "fleet", "sweep", PAUSE, *words]
-    began = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    workers: list[psutil.Process] = []
-    try:
-        points = home / "fleet" / "latest" / POINTS
-        until = time.monotonic() + 60
-        while not (points.exists() and points.read_text().count("\n") >= 3):
-            assert time.monotonic() < until
-            assert began.poll() is None
-            time.sleep(0.02)
-        workers = psutil.Process(began.pid).children(recursive=True)
-        os.killpg(began.pid, signal.SIGINT)
-        _, said = began.communicate(timeout=30)
-    finally:
-        if began.poll() is None:
-            os.killpg(began.pid, signal.SIGKILL)
-            began.wait()
-    assert began.returncode == 130
-    assert "go on with the same and --resume" in said
-    assert len(workers) >= 2
-    assert not psutil.wait_procs(workers, timeout=10)[1]
-    before = points.read_text().splitlines()
-    assert 3 <= len(before) < 24
-    done = subprocess.run(
-        [*command, "--resume", "--json"], capture_output=True, text=True, timeout=60, check=True
-    )
-    facts = json.loads(done.stdout.splitlines()[-1])
-    assert (facts["points"], facts["computed"]) == (24, 24 - len(before))
-    assert points.read_text().splitlines()[: len(before)] == before
 
 
 def test_the_best_is_found_and_a_longer_search_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
