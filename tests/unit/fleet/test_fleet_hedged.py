@@ -57,6 +57,20 @@ def test_second_requests_keep_themselves_up_unless_they_have_a_budget() -> None:
     assert np.quantile(bounded.times, 0.99) < np.quantile(run(nodes, math.inf).times, 0.99)
 
 
+def test_two_at_once_pay_below_a_third_of_the_load() -> None:
+    """One server each: A. Vulimiri and others, "Low latency via redundancy" (2013). The mean of the
+    earlier of two M/M/1 answers at twice the load, 1 / (2 (1 - 2 load)), is 1 / (1 - load) there.
+    """
+
+    def gain(load: float) -> float:
+        nodes = Nodes(60, 1, load * 60, 1.0)
+        return float(run(nodes, 0.0).times.mean() / run(nodes, math.inf).times.mean())
+
+    assert gain(0.28) < 0.95
+    assert gain(1 / 3) == pytest.approx(1, abs=0.03)
+    assert gain(0.38) > 1.05
+
+
 def test_the_delay_follows_the_load() -> None:
     delays = [delay_at(replace(TEN, arrival_rate=load * 80), 0.95, 50.0) for load in (0.1, 0.6)]
     assert delays[0] < delays[1] < 50
