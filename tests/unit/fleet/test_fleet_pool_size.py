@@ -60,6 +60,15 @@ def test_the_least_pool_is_the_least() -> None:
     assert parameters.pool(least - 1).response_percentile(0.99) > enough
 
 
+def test_with_what_a_calibration_measured() -> None:
+    calibration = {"get_idle_ms": 0.9, "fresh_connection_ms": 1.2}
+    chosen = make_parameters(SCENARIO.parameters, calibration, {"pool_size": 4})
+    assert (chosen.service_ms, chosen.setup_ms) == (0.9, 1.2)
+    outcome = SCENARIO.run(chosen, Context(1, lambda _part, _what: None))
+    # At a load of 90 %, where one busy stretch outlasts many requests.
+    assert outcome.checks[0].error < 0.1
+
+
 def test_every_line_has_numbers() -> None:
     for chosen in ({}, {"setup_ms": 0.0}, {"service_ms": 0.01, "pool_size": 1}):
         for plot in run(requests=10_000, **chosen).plots:
