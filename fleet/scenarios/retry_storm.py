@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from fleet.closed.queues import Queue
 from fleet.exact.retries import RetryRun, RetryStation, Trigger, run_retries
 from fleet.outcome import (
     Array,
@@ -87,21 +88,11 @@ def _tips_at(station: RetryStation, seed: int) -> tuple[float, int]:
     return (low + high) / 2, requests
 
 
-def late_share(load: float, servers: int, service_s: float, timeout_s: float) -> float:
-    """P(response > timeout) of M/M/c, first in first out: Erlang's C and an exponential wait, with
-    the service after it."""
-    offered, rate = load * servers, 1 / service_s
-    term = total = 1.0
-    for count in range(1, servers):
-        term *= offered / count
-        total += term
-    full = term * offered / servers / (1 - load)
-    waits = full / (total + full)
-    drain = servers * rate * (1 - load)
-    served, waited = math.exp(-rate * timeout_s), math.exp(-drain * timeout_s)
-    if math.isclose(drain, rate):
-        return served * (1 + waits * rate * timeout_s)
-    return served + waits * rate / (drain - rate) * (served - waited)
+def _late_share(station: RetryStation) -> float:
+    """P(response > timeout) where all are served, and nobody tries again."""
+    originals_per_s = station.load * station.capacity_per_s
+    queue = Queue(station.servers, originals_per_s, station.service_s)
+    return queue.response_survival()(station.timeout_s)
 
 
 def _run(asked: Parameters, context: Context) -> Outcome:
@@ -190,7 +181,7 @@ def _checks(
 ) -> list[Check]:
     closed = "a full queue lasts when load x (1 + retries) exceeds capacity"
     designs = asked.designs(asked.load, asked.retries)
-    too_late = late_share(calm.load, calm.servers, calm.service_s, calm.timeout_s)
+    too_late = _late_share(calm)
     return [
         relative(
             "tipping load without a budget",
@@ -209,7 +200,7 @@ def _checks(
         absolute(
             "share of attempts that are late, without retries at 70 % load",
             1 - light_run.success(0, len(light_run.arrived)),
-            late_share(light.load, light.servers, light.service_s, light.timeout_s),
+            _late_share(light),
             0.006,
             "response time of M/M/c, A. K. Erlang (1917)",
         ),
