@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fleet.closed_caches import KeyClasses, hit_ratio
-from fleet.cohort.beats import PUBLISHER, Beats, run_beats
+from fleet.cohort.beats import PUBLISHER, READER, Beats, run_beats
 from fleet.cohort.lookups import Flush, LookupRun, Lookups, run_lookups, steady_hits
 from fleet.design.model import Cache, Design, Fault, FaultKind
-from fleet.fleetwide import PARTITIONS_PER_PAGE
+from fleet.map_sizes import page_sizes
 from fleet.outcome import Array
 from router.config import RouterConfig
 
@@ -180,14 +180,15 @@ def _constant_work(design: Design) -> Evaluation:
     fleet = Beats(
         routers=groups,
         rate_per_s=design.traffic.rate_per_s / routers.count,
+        tables=1.0,
         pages=_pages(design),
         capacity_per_s=capacity_per_s,
         bound=capacity_per_s * _MEMDS_BOUND_S,
         memds_nodes=memds.nodes,
         detours_per_s=routers.detours_per_s,
         covered=[1.0 for _ in groups],
-        beat_s=routers.beat_s,
-        publish_s=design.metadata.publish_s,
+        reader=replace(READER, beat_s=routers.beat_s),
+        publisher=replace(PUBLISHER, beat_s=design.metadata.publish_s),
         emptied_at_s=[fault.at_s for fault in _of_kind(design, FaultKind.MEMDS_DOWN)],
         losses=_flushes(design),
     )
@@ -209,7 +210,8 @@ def _keys(design: Design) -> KeyClasses:
 
 
 def _pages(design: Design) -> float:
-    return float(math.ceil(design.traffic.keys / PARTITIONS_PER_PAGE))
+    """Of one table that holds them all."""
+    return float(math.ceil(page_sizes(design.traffic.keys).pages))
 
 
 def _publishing(design: Design) -> Array:
