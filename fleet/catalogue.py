@@ -1,4 +1,4 @@
-"""Finds scenarios: the ten that are there by name, and those of a user by file."""
+"""Finds scenarios: the ten that are there by name, and scenarios and designs of a user by file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 
 from fleet import scenario as scenarios
+from fleet.design import as_scenario
 from fleet.scenario import Scenario, load
 from keyplane.model.errors import KeyplaneError, Reason
 
@@ -21,7 +22,8 @@ def names() -> tuple[str, ...]:
 
 
 def find(name: str) -> Scenario:
-    """name: one of `names()`, or the path of a Python file that has a SCENARIO.
+    """name: one of `names()`, or the path of a Python file with a SCENARIO, or of a design in TOML
+    or Python (`fleet.design`).
 
     Raises INVALID_ARGUMENT where there is none, or the file is not one.
     """
@@ -29,13 +31,21 @@ def find(name: str) -> Scenario:
         raise KeyplaneError(
             Reason.INVALID_ARGUMENT, f"the scenario comes first, and {name} after it"
         )
+    if name.endswith(".toml"):
+        return as_scenario(Path(name))
     if not name.endswith(".py"):
         return load(name)
     path = Path(name).resolve()
-    found = getattr(_module_of(path), "SCENARIO", None)
-    if not isinstance(found, Scenario):
-        raise _refusal(path, "it has no SCENARIO = fleet.scenario.Scenario(...)")
-    return found
+    module = _module_of(path)
+    found = getattr(module, "SCENARIO", None)
+    if isinstance(found, Scenario):
+        return found
+    if hasattr(module, "DESIGN"):
+        return as_scenario(path)
+    raise _refusal(
+        path,
+        "it has no SCENARIO = fleet.scenario.Scenario(...), and no DESIGN = fleet.design.Design(...)",
+    )
 
 
 def _module_of(path: Path) -> ModuleType:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from keyplane.cli import fleet_search, fleet_sweep
+from keyplane.cli import fleet_live, fleet_search, fleet_sweep
 from keyplane.cli.fleet_options import (
     PARAMETERS,
     FleetDir,
@@ -35,7 +35,8 @@ from keyplane.model.errors import KeyplaneError, Reason
 ScenarioName = Annotated[
     str,
     typer.Argument(
-        metavar="SCENARIO", help="A name of `keyplane fleet list`, or a Python file of your own."
+        metavar="SCENARIO",
+        help="A name of `keyplane fleet list`, or a file of your own: a scenario, or a design.",
     ),
 ]
 
@@ -52,6 +53,7 @@ def register(app: typer.Typer) -> None:
     command_without_cluster(fleet, "report", _REPORT_EXAMPLES)(report)
     fleet_sweep.register(fleet)
     fleet_search.register(fleet)
+    fleet_live.register(fleet)
     app.add_typer(fleet, name="fleet")
 
 

@@ -60,6 +60,7 @@ def test_the_commands_are_these() -> None:
         *("sim run", "sim replay", "sim mutants", "sim profiles"),
         *("fleet list", "fleet show", "fleet run", "fleet report"),
         *("fleet sweep", "fleet optimise"),
+        *("fleet calibrate", "fleet validate", "fleet design check"),
         *("fault kill", "fault pause", "fault restart", "fault partition", "fault latency"),
         *("fault drop", "fault duplicate", "fault slow-disk", "fault full-disk", "fault list"),
         *("fault heal", "fault memds flush", "fault memds down", "fault memds stale"),
