@@ -44,7 +44,7 @@ def find(name: str) -> Scenario:
         return as_scenario(path)
     raise _refusal(
         path,
-        "it has no SCENARIO = fleet.scenario.Scenario(...), and no DESIGN = fleet.design.Design(...)",
+        "it has no SCENARIO = fleet.scenario.Scenario(...), nor DESIGN = fleet.design.Design(...)",
     )
 
 

@@ -1,10 +1,11 @@
 """Closed forms of caches whose entries live for a fixed time, and of quorums and fan-in.
 
-A key is asked for by a Poisson process of `rate`. An entry lives `ttl_s` from when its answer came,
-which was `delay_s` after it was asked for; every request in between is a lookup of its own. From
-one answer to the next is a renewal cycle of ttl + 1/rate + delay seconds with 1 + rate · delay
-lookups. Without the delay this is the formula of Jung, Berger and Balakrishnan, Modeling TTL-based
-Internet Caches (INFOCOM 2003), for Poisson arrivals.
+A key is asked for by a Poisson process of `rate`, and an entry lives `ttl_s` once it is filled.
+From one filling to the next is a renewal cycle of ttl + 1/rate seconds with one miss: the formula
+of Jung, Berger and Balakrishnan, Modeling TTL-based Internet Caches (INFOCOM 2003), for Poisson
+arrivals. Where answers come at the ends of steps of `step_s`, a step fills an absent key with
+probability 1 - exp(-rate · step), and each request for it until then is a miss; the formula holds
+with the rate of filling in the place of the rate of requests, and is the same for short steps.
 """
 
 from __future__ import annotations
@@ -41,18 +42,24 @@ def zipf_classes(keys: int, skew: float, classes: int) -> KeyClasses:
     return KeyClasses(counts, np.add.reduceat(weights, cuts[:-1]) / counts)
 
 
-def hit_ratio(classes: KeyClasses, rate_per_s: float, ttl_s: float, delay_s: float = 0.0) -> float:
+def hit_ratio(classes: KeyClasses, rate_per_s: float, ttl_s: float, step_s: float = 0.0) -> float:
     """Share of the requests that find an entry. rate_per_s: of all keys together, at one cache."""
+    held = held_shares(classes, rate_per_s, ttl_s, step_s)
+    return float(np.sum(classes.counts * classes.shares * held))
+
+
+def held_shares(classes: KeyClasses, rate_per_s: float, ttl_s: float, step_s: float) -> Array:
+    """Share of each class's keys that one cache holds in the long run."""
     rates = classes.shares * rate_per_s
-    hits = rates * ttl_s / (1 + rates * (ttl_s + delay_s))
-    return float(np.sum(classes.counts * classes.shares * hits))
+    fills = -np.expm1(-rates * step_s) / step_s if step_s > 0 else rates
+    return np.asarray(fills * ttl_s / (1 + fills * ttl_s), dtype=np.float64)
 
 
-def ttl_for(classes: KeyClasses, rate_per_s: float, hits: float, delay_s: float = 0.0) -> float:
+def ttl_for(classes: KeyClasses, rate_per_s: float, hits: float, step_s: float = 0.0) -> float:
     """The life of an entry, in seconds, that gives a hit ratio of `hits`. Raises INVALID_ARGUMENT
     if none up to 10^9 seconds does."""
     low, high = 0.0, 1e9
-    if hit_ratio(classes, rate_per_s, high, delay_s) < hits:
+    if hit_ratio(classes, rate_per_s, high, step_s) < hits:
         raise KeyplaneError(
             Reason.INVALID_ARGUMENT,
             f"no life of entries gives a hit ratio of {hits:g}; ask for less, or give more requests"
@@ -61,7 +68,7 @@ def ttl_for(classes: KeyClasses, rate_per_s: float, hits: float, delay_s: float 
     # Bisection to the last bit that matters; 200 halvings would leave less than the smallest float.
     for _ in range(200):
         middle = (low + high) / 2
-        if hit_ratio(classes, rate_per_s, middle, delay_s) < hits:
+        if hit_ratio(classes, rate_per_s, middle, step_s) < hits:
             low = middle
         else:
             high = middle
@@ -69,7 +76,7 @@ def ttl_for(classes: KeyClasses, rate_per_s: float, hits: float, delay_s: float 
 
 
 def fresh_share(
-    classes: KeyClasses, rate_per_s: float, ttl_s: float, delay_s: float, without_s: Array
+    classes: KeyClasses, rate_per_s: float, ttl_s: float, step_s: float, without_s: Array
 ) -> Array:
     """Share of the requests that still find an entry `without_s` seconds after answers stopped.
 
@@ -77,14 +84,14 @@ def fresh_share(
     falls in a straight line to nothing at the ttl.
     """
     left = np.clip(1 - without_s / ttl_s, 0.0, 1.0)
-    return hit_ratio(classes, rate_per_s, ttl_s, delay_s) * left
+    return hit_ratio(classes, rate_per_s, ttl_s, step_s) * left
 
 
 def outage_availability(
-    classes: KeyClasses, rate_per_s: float, ttl_s: float, delay_s: float, outage_s: float
+    classes: KeyClasses, rate_per_s: float, ttl_s: float, step_s: float, outage_s: float
 ) -> float:
     """Average of `fresh_share` over an outage: h (1 - D / 2T) up to the ttl T, then h T / 2D."""
-    hits = hit_ratio(classes, rate_per_s, ttl_s, delay_s)
+    hits = hit_ratio(classes, rate_per_s, ttl_s, step_s)
     if outage_s <= ttl_s:
         return hits * (1 - outage_s / (2 * ttl_s))
     return hits * ttl_s / (2 * outage_s)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cache.config import PublisherConfig, ReaderConfig
-from fleet.closed_caches import KeyClasses, ttl_for, zipf_classes
+from fleet.closed_caches import KeyClasses, held_shares, ttl_for, zipf_classes
 from fleet.cohort.beats import PUBLISHER, READER, Beats
-from fleet.cohort.lookups import Flush, Lookups, steady_hits
+from fleet.cohort.lookups import Flush, Lookups
 from fleet.map_sizes import PageSizes, page_sizes
 from fleet.parameters import parameter
 from router.config import RouterConfig
@@ -205,17 +205,12 @@ class FleetParameters:
     def page_sizes(self) -> PageSizes:
         return page_sizes(max(1, round(self.partitions / self.tables)))
 
-    @property
-    def delay_s(self) -> float:
-        """From a lookup to its answer in the cohort layer without a queue: half a step."""
-        return self.step_s / 2
-
     def classes(self) -> KeyClasses:
         return zipf_classes(self.tables, self.skew, CLASSES)
 
     def ttl_s(self) -> float:
         """The life of entries that gives the hit ratio. Raises INVALID_ARGUMENT if none does."""
-        return ttl_for(self.classes(), self.rate_per_router, self.hit_ratio, self.delay_s)
+        return ttl_for(self.classes(), self.rate_per_router, self.hit_ratio, self.step_s)
 
     @property
     def warm_lookups_per_s(self) -> float:
@@ -242,7 +237,7 @@ class FleetParameters:
             timeout_s=self.timeout_s,
             retries=self.retries,
             backoff_s=self.backoff_s,
-            hits=steady_hits(keys, self.rate_per_router, ttl_s, self.delay_s),
+            hits=held_shares(keys, self.rate_per_router, ttl_s, self.step_s),
             flushes=flushes,
         )
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fleet.closed_caches import ttl_for, zipf_classes
-from fleet.cohort.lookups import Flush, LookupRun, Lookups, run_lookups, steady_hits
+from fleet.closed_caches import held_shares, ttl_for, zipf_classes
+from fleet.cohort.lookups import Flush, LookupRun, Lookups, run_lookups
 from fleet.cohort.series import binned
 from fleet.exact_cache import ExactRun, run_exact
 from fleet.outcome import Array, Check, absolute
@@ -30,7 +30,7 @@ def small_fleet(
 ) -> Lookups:
     """Tables that are all alike; a tenth of a second's lookups may wait for a timeout of one."""
     keys = zipf_classes(tables, 0.0, 1)
-    ttl_s = ttl_for(keys, rate_per_s, hits, _STEP_S / 2)
+    ttl_s = ttl_for(keys, rate_per_s, hits, _STEP_S)
     capacity = routers * rate_per_s * (1 - hits) * headroom
     return Lookups(
         routers=[float(routers)],
@@ -42,7 +42,7 @@ def small_fleet(
         timeout_s=1.0,
         retries=retries,
         backoff_s=0.1,
-        hits=steady_hits(keys, rate_per_s, ttl_s, _STEP_S / 2),
+        hits=held_shares(keys, rate_per_s, ttl_s, _STEP_S),
         flushes=flushes,
     )
 

@@ -18,7 +18,7 @@ import numpy as np
 from cache.config import PublisherConfig, ReaderConfig
 from cache.reader import NODES_PER_BEAT
 from fleet.cohort import _beat_kernel as kernel
-from fleet.cohort.lookups import STEP_S_MAX, Flush
+from fleet.cohort.lookups import Flush, check_steps
 from fleet.outcome import Array
 from keyplane.model.errors import KeyplaneError, Reason
 
@@ -147,10 +147,11 @@ def run_beats(fleet: Beats, step_s: float, load: Array, memds: Array, control: A
     whole = math.isclose(beat_steps * step_s, beat_s) and math.isclose(
         publish_steps * step_s, publish_s
     )
-    if not 0 < step_s <= STEP_S_MAX or not whole:
+    check_steps(step_s, len(load))
+    if not whole:
         raise KeyplaneError(
             Reason.INVALID_ARGUMENT,
-            f"a step of {step_s:g} s; give at most {STEP_S_MAX:g} s, and beats of whole steps",
+            f"beats of {beat_s:g} s and {publish_s:g} s; give such of whole steps of {step_s:g} s",
         )
     losses = sorted(fleet.losses, key=lambda each: each.at_s)
     cohorts = len(fleet.routers)

@@ -25,6 +25,9 @@ from keyplane.model.errors import KeyplaneError, Reason
 
 STEP_S_MAX = 0.01
 
+# 150 MB of results.
+STEPS_MAX = 1_500_000
+
 
 @dataclass(frozen=True, slots=True)
 class Flush:
@@ -96,23 +99,27 @@ class LookupRun:
         return np.where(ended > 0, well / np.where(ended > 0, ended, 1.0), 1.0)
 
 
-def steady_hits(keys: KeyClasses, rate_per_s: float, ttl_s: float, delay_s: float) -> Array:
-    """Share of each class's keys that one router holds in the long run."""
-    rates = keys.shares * rate_per_s
-    return np.asarray(rates * ttl_s / (1 + rates * (ttl_s + delay_s)), dtype=np.float64)
+def check_steps(step_s: float, steps: int) -> None:
+    """Raises INVALID_ARGUMENT on steps that are too long or too many."""
+    if not 0 < step_s <= STEP_S_MAX:
+        raise KeyplaneError(
+            Reason.INVALID_ARGUMENT, f"a step of {step_s:g} s; give at most {STEP_S_MAX:g} s"
+        )
+    if steps > STEPS_MAX:
+        raise KeyplaneError(
+            Reason.INVALID_ARGUMENT,
+            f"{steps} steps of {step_s:g} s; give a longer step or a shorter time, for at most"
+            f" {STEPS_MAX}",
+        )
 
 
 def run_lookups(fleet: Lookups, step_s: float, load: Array, health: Array) -> LookupRun:
     """load, health: of each step, factors on the rate of requests and on the capacity.
 
-    An answer that comes in a step serves from the next one on, which is half a step after it was
-    asked for on average. Raises INVALID_ARGUMENT on steps longer than 10 ms or lives and timeouts
-    shorter than a step.
+    An answer that comes in a step serves from the next one on. Raises INVALID_ARGUMENT on steps
+    longer than 10 ms, or too many, and on lives and timeouts shorter than a step.
     """
-    if not 0 < step_s <= STEP_S_MAX:
-        raise KeyplaneError(
-            Reason.INVALID_ARGUMENT, f"a step of {step_s:g} s; give at most {STEP_S_MAX:g} s"
-        )
+    check_steps(step_s, len(load))
     if fleet.ttl_s < step_s or fleet.timeout_s < step_s:
         raise KeyplaneError(
             Reason.INVALID_ARGUMENT,

@@ -16,9 +16,8 @@ import numpy as np
 from cache.routes import OVERLAY_MAX
 from fleet.cohort import _split_kernel as kernel
 from fleet.cohort.beats import Beats
-from fleet.cohort.lookups import STEP_S_MAX
+from fleet.cohort.lookups import check_steps
 from fleet.outcome import Array
-from keyplane.model.errors import KeyplaneError, Reason
 
 # A split is two segments beside the map. When that is full an eighth goes: less on average.
 LEARNED_MAX = OVERLAY_MAX / 2 * 15 / 16
@@ -101,12 +100,9 @@ class StormRun:
 
 def run_storm(storm: Storm, step_s: float, duration_s: float) -> StormRun:
     """Raises INVALID_ARGUMENT on a step above 10 ms."""
-    if not 0 < step_s <= STEP_S_MAX:
-        raise KeyplaneError(
-            Reason.INVALID_ARGUMENT, f"a step of {step_s:g} s; give at most {STEP_S_MAX:g} s"
-        )
-    published, tables = np.unique(storm.published_s(), return_counts=True)
     steps = round(duration_s / step_s)
+    check_steps(step_s, steps)
+    published, tables = np.unique(storm.published_s(), return_counts=True)
     out = kernel.run(
         step_s,
         steps,

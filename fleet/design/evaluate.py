@@ -14,9 +14,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fleet.closed_caches import KeyClasses, hit_ratio
+from fleet.closed_caches import KeyClasses, held_shares, hit_ratio
 from fleet.cohort.beats import PUBLISHER, READER, Beats, run_beats
-from fleet.cohort.lookups import Flush, LookupRun, Lookups, run_lookups, steady_hits
+from fleet.cohort.lookups import Flush, LookupRun, Lookups, run_lookups
 from fleet.design.model import Cache, Design, Fault, FaultKind
 from fleet.map_sizes import page_sizes
 from fleet.outcome import Array
@@ -75,11 +75,10 @@ def _conventional(design: Design) -> Evaluation:
     rate_per_s = design.traffic.rate_per_s / design.routers.count
     keys = _keys(design) if cached else _NEVER_TWICE
     ttl_s = design.routers.ttl_s if cached else 2 * design.step_s
-    delay_s = design.step_s / 2
     capacity_per_s = design.metadata.replicas * design.metadata.capacity_per_s
-    hits = steady_hits(keys, rate_per_s, ttl_s, delay_s)
+    hits = held_shares(keys, rate_per_s, ttl_s, design.step_s)
     run = _lookups(design, keys, ttl_s, capacity_per_s, hits, _health(design, METADATA))
-    steady = hit_ratio(keys, rate_per_s, ttl_s, delay_s) if cached else None
+    steady = hit_ratio(keys, rate_per_s, ttl_s, design.step_s) if cached else None
     return _evaluation(run, {METADATA: run.rate(run.attempts)}, steady)
 
 

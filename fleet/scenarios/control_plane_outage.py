@@ -227,7 +227,7 @@ def _lengths(asked: Parameters, beat_fate: _Fate) -> Table:
         tuple(
             (length, 100 * share, asked.requests_per_s * length * 60 * (1 - share) / 1e6)
             for length in _LENGTHS_MIN
-            for share in (outage_availability(classes, rate, ttl_s, asked.delay_s, length * 60),)
+            for share in (outage_availability(classes, rate, ttl_s, asked.step_s, length * 60),)
         ),
     )
 
@@ -245,15 +245,15 @@ def _checks(
     outage_s = asked.outage_min * 60
     hit = run.hits[times.dark] / run.arrived[times.dark]
     since: Array = (np.arange(len(hit), dtype=np.float64) + 0.5) * asked.step_s
-    closed = fresh_share(classes, rate, ttl_s, asked.delay_s, since)
-    left = float(fresh_share(classes, rate, ttl_s, asked.delay_s, np.array([outage_s]))[0])
+    closed = fresh_share(classes, rate, ttl_s, asked.step_s, since)
+    left = float(fresh_share(classes, rate, ttl_s, asked.step_s, np.array([outage_s]))[0])
     dark = slice(round(_SMALL_DARK_S[0]), round(_SMALL_DARK_S[1]))
     beats = asked.constant_work()
     return [
         relative(
             "availability in the outage with TTL caches",
             fate.available,
-            outage_availability(classes, rate, ttl_s, asked.delay_s, outage_s),
+            outage_availability(classes, rate, ttl_s, asked.step_s, outage_s),
             0.01,
             "hit ratio x average over the outage of what is left of lives that end evenly",
         ),
@@ -281,9 +281,11 @@ def _checks(
         relative(
             "age of the oldest part of the map when the outage ends",
             float(beat_run.age_max_s[times.dark.stop - 1]),
-            outage_s
-            + beats.publisher.beat_s
-            + max(0.0, beats.root_beats * beats.reader.beat_s - outage_s),
+            min(
+                beats.publisher.beat_s + max(outage_s, beats.root_beats * beats.reader.beat_s),
+                # All was new when the time that is looked at began.
+                times.dark.stop * asked.step_s,
+            ),
             # Where in the beats the outage begins makes so much.
             max(0.01, beats.publisher.beat_s / outage_s),
             "since the publisher's last beat, once all roots have been read again",

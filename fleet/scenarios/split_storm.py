@@ -179,6 +179,7 @@ def _run(asked: Parameters, context: Context) -> Outcome:
 def _checks(
     asked: Parameters, storm: Storm, run: StormRun, small: Storm, modelled: StormRun, exact: Array
 ) -> list[Check]:
+    whole = sum(storm.beats.routers) * storm.splits * storm.tables
     closed, total = storm.redirects(), float(run.redirects.sum())
     met = "first requests of Poisson processes before roots that are read evenly over a turn"
     if storm.splits > LEARNED_MAX or not storm.pages_fit:
@@ -191,9 +192,9 @@ def _checks(
         relative(
             "redirects per second at the start",
             float(run.rate(run.redirects)[0]),
-            sum(storm.beats.routers) * storm.splits * storm.tables * storm.rate_per_s,
+            whole * -math.expm1(-storm.rate_per_s * asked.step_s) / asked.step_s,
             0.01,
-            "requests for partitions that were split",
+            "partitions that were split and are asked for in the first step",
         ),
         relative(
             "requests redirected in a small fleet, cohort layer",
@@ -206,7 +207,7 @@ def _checks(
         relative(
             "routers' splits that end in the map",
             float(run.mapped[-1]),
-            sum(storm.beats.routers) * storm.splits * storm.tables,
+            whole,
             0.001 if storm.known_s < len(run.mapped) * run.step_s else 1.0,
             "all of them",
         ),

@@ -142,7 +142,7 @@ def _checks(
 ) -> list[Check]:
     slowed = any_of(1 / asked.replicas, asked.batch)
     until = np.linspace(0, asked.election_s, 201)
-    fresh = fresh_share(asked.classes(), asked.rate_per_router, asked.ttl_s(), asked.delay_s, until)
+    fresh = fresh_share(asked.classes(), asked.rate_per_router, asked.ttl_s(), asked.step_s, until)
     missing = float(np.trapezoid(1 - fresh, until)) * asked.requests_per_s
     return [
         relative(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.closed_caches import hit_ratio, ttl_for, zipf_classes
-from fleet.cohort.lookups import Flush, LookupRun, Lookups, run_lookups, steady_hits
+from fleet.closed_caches import held_shares, hit_ratio, ttl_for, zipf_classes
+from fleet.cohort.lookups import Flush, LookupRun, Lookups, run_lookups
 from fleet.exact_cache import run_exact
 from fleet.outcome import Array
 from keyplane.model.errors import KeyplaneError, Reason
@@ -32,7 +32,7 @@ def fleet(
     flushes: tuple[Flush, ...] = (),
 ) -> Lookups:
     classes = zipf_classes(keys, skew, 8)
-    ttl_s = ttl_for(classes, rate_per_s, hits, STEP_S / 2)
+    ttl_s = ttl_for(classes, rate_per_s, hits, STEP_S)
     capacity = routers * rate_per_s * (1 - hits) * headroom
     return Lookups(
         routers=[routers],
@@ -44,7 +44,7 @@ def fleet(
         timeout_s=timeout_s,
         retries=retries,
         backoff_s=0.1,
-        hits=steady_hits(classes, rate_per_s, ttl_s, STEP_S / 2),
+        hits=held_shares(classes, rate_per_s, ttl_s, STEP_S),
         flushes=flushes,
     )
 
