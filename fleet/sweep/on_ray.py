@@ -10,6 +10,7 @@ import socket
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fleet.sweep.point import Evaluate, Numbered, Point, Task, evaluate
@@ -33,13 +34,15 @@ def on_ray(task: Task, address: str, workers: int) -> Iterator[Evaluate]:
     Raises INVALID_ARGUMENT if Ray is not installed or nobody answers there.
     """
     ray = _import_ray(address)
-    _connect(ray, address, workers)
-    try:
-        slots = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
-        remote = ray.remote(evaluate)
-        yield lambda points: _completed(ray, remote, task, points, slots * _AHEAD)
-    finally:
-        ray.shutdown()
+    # Where one that is started here keeps its sockets and logs, which nobody needs afterwards.
+    with TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as directory:
+        _connect(ray, address, workers, directory)
+        try:
+            slots = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+            remote = ray.remote(evaluate)
+            yield lambda points: _completed(ray, remote, task, points, slots * _AHEAD)
+        finally:
+            ray.shutdown()
 
 
 def _import_ray(address: str) -> Any:
@@ -57,7 +60,7 @@ def _import_ray(address: str) -> Any:
     return ray
 
 
-def _connect(ray: Any, address: str, workers: int) -> None:
+def _connect(ray: Any, address: str, workers: int, directory: str) -> None:
     quiet = {"log_to_driver": False, "logging_level": "error"}
     if address == LOCAL:
         ray.init(
@@ -65,6 +68,7 @@ def _connect(ray: Any, address: str, workers: int) -> None:
             num_cpus=workers or processors(),
             include_dashboard=False,
             object_store_memory=_OBJECTS_BYTES,
+            _temp_dir=directory,
             **quiet,
         )
         return

@@ -7,6 +7,7 @@ import os
 import secrets
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,10 @@ def marked(home: Path) -> list[psutil.Process]:
 
 
 def test_a_local_ray_computes_the_same_points_and_ends_with_the_sweep(tmp_path: Path) -> None:
-    on_ray = sweep(tmp_path / "ray", "--ray", "local", "--workers", "2")
+    # Sockets are named in there, and names of sockets are short.
+    with tempfile.TemporaryDirectory(dir="/tmp") as temporary:
+        on_ray = sweep(tmp_path / "ray", "--ray", "local", "--workers", "2", TMPDIR=temporary)
+        assert list(Path(temporary).iterdir()) == []
     assert (on_ray["code"], on_ray["computed"], on_ray["failed"]) == (0, 5, 0)
     assert on_ray["listened"] == {"127.0.0.1"}
     assert not psutil.wait_procs(marked(tmp_path / "ray"), timeout=20)[1]
