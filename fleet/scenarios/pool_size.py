@@ -33,7 +33,7 @@ _MS = 1e3
 # Sizes to try lie this many square roots of the offered load above it: a queue of any size is
 # equally likely to be waited in at the same number (S. Halfin and W. Whitt, "Heavy-traffic limits
 # for queues with many exponential servers", 1981).
-_SPARE = (0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
+_SPARE = (0.75, 1.0, 1.5, 2.0, 3.0, 4.0)
 
 # The simulation of each size of the sweep has this part of the requests of the chosen size.
 _SWEEP_SHARE = 0.25
@@ -134,6 +134,7 @@ def _sizes(asked: Parameters) -> list[int]:
     found = {asked.pool_size}
     for offered in (asked.pool(asked.pool_size).offered, asked.fresh_offered):
         found |= {math.floor(offered + spare * offered**0.5) + 1 for spare in _SPARE}
+        found |= {math.floor(offered) + more for more in (1, 2, 3)}
     return sorted(found)
 
 
@@ -355,11 +356,11 @@ def _conclusion(
     return (
         f"At {asked.requests_per_s:g} requests per second of {asked.service_ms:g} ms,"
         f" {asked.pool_size} connections are {queue.load:.0%} busy, {queue.waits:.0%} of requests"
-        f" wait for one and p99 is {_MS * p99:.1f} ms; {least} connections bring it within"
-        f" {asked.slack:.0%} of the {_MS * asked.never_waits_s:.1f} ms of a request that never"
-        f" waits, while a fresh connection for each request takes {_MS * fresh_closed:.1f} ms,"
-        f" {asked.fresh_offered:.0f} connections at once and {asked.requests_per_s:g} new ones per"
-        " second."
+        f" wait for one and p99 is {_MS * p99:.1f} ms; {least} connections bring that within"
+        f" {100 * asked.slack:g} % of the {_MS * asked.never_waits_s:.1f} ms of a request that"
+        f" never waits, while with a fresh connection for each request it is"
+        f" {_MS * fresh_closed:.1f} ms, with {asked.fresh_offered:.3g} connections open at once and"
+        f" {asked.requests_per_s:g} new ones per second."
     )
 
 
