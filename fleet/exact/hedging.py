@@ -56,16 +56,21 @@ def run_hedged(
             f"{requests} requests after {warm_up}, with a delay of {delay:g} and a budget of"
             f" {budget:g}, cannot be simulated; give two or more, and nothing below zero",
         )
-    out = np.empty(warm_up + requests, np.float64)
+    # Requests go on to come until those that count have an answer.
+    late = 0 if math.isinf(delay) else math.ceil(2 * delay * nodes.arrival_rate) + 10
+    stop = warm_up + requests
+    out = np.empty(stop + min(late, stop), np.float64)
     seconds, elapsed, asked = _run(
         np.uint64(seed),
         np.zeros((nodes.nodes, nodes.servers), np.float64),
         *(1 / nodes.arrival_rate, nodes.service_time, nodes.slow, nodes.slow_by),
         *(nodes.round_trip, delay, budget),
-        *(warm_up, out),
+        BURST if math.isfinite(budget) else math.inf,
+        *(warm_up, stop),
+        out,
     )
     capacity = elapsed * nodes.nodes * nodes.servers
-    return HedgedRun(out[warm_up:], seconds / requests, asked / capacity)
+    return HedgedRun(out[warm_up:stop], seconds / requests, asked / capacity)
 
 
 @njit(cache=True)
@@ -79,11 +84,13 @@ def _run(
     round_trip: float,
     delay: float,
     budget: float,
+    burst: float,
     warm_up: int,
+    stop: int,
     out: Array,
 ) -> tuple[int, float, float]:
-    """Second requests, time in which requests arrived, and service asked for in it; all after the
-    warm-up."""
+    """Second requests of those from warm_up to stop, the time in which these arrived, and service
+    asked for in it."""
     state = seeded(seed)
     nodes, count = len(free_at), len(out)
     # The timers of those that will be late, in order, since the delay is the same for all.
@@ -91,7 +98,7 @@ def _run(
     whose = np.empty(count, np.int64)
     node_of = np.empty(count, np.int64)
     first, last = 0, 0
-    now, begin = 0.0, 0.0
+    now, begin, end = 0.0, 0.0, 0.0
     seconds, work, tokens = 0, 0.0, 0.0
     for index in range(count + 1):
         # After the last request only timers are left.
@@ -108,13 +115,13 @@ def _run(
             if node < slow:
                 took += slow_by
             out[late] = min(out[late], delay + took)
-            if late >= warm_up:
+            if warm_up <= late < stop:
                 seconds += 1
-            if index < count and index > warm_up:
+            if warm_up < index < stop:
                 work += busy
         if index == count:
             break
-        tokens = min(tokens + budget, BURST)
+        tokens = min(tokens + budget, burst)
         node = int(uniform(state) * nodes)
         busy = service_time(state, 0, service, 0.0)
         out[index] = occupy(free_at[node], now, busy) - now + round_trip
@@ -122,10 +129,9 @@ def _run(
             out[index] += slow_by
         if index == warm_up:
             begin = now
-        elif index > warm_up:
-            work += busy
+        elif warm_up < index < stop:
+            work, end = work + busy, now
         if out[index] > delay:
             due[last], whose[last], node_of[index] = now + delay, index, node
             last += 1
-        end = now
     return seconds, end - begin, work

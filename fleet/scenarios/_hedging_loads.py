@@ -12,6 +12,7 @@ from fleet.exact.hedging import HedgedRun, run_hedged
 from fleet.nodes import Nodes
 from fleet.outcome import Array
 from fleet.parameters import parameter
+from keyplane.model.errors import KeyplaneError, Reason
 
 ONE = "one node"
 LATE = "a second one when late"
@@ -144,7 +145,19 @@ class Parameters:
     def run(self, design: str, nodes: Nodes, requests: int, seed: int) -> HedgedRun:
         budget = self.budget if design == BUDGET else math.inf
         delay = self.delay_ms(design, nodes.slow)
-        return run_hedged(nodes, delay, requests, seed, requests // 10, budget)
+        warm_up = self._warm_up(nodes, requests, 0.0 if design == ONE else delay)
+        return run_hedged(nodes, delay, requests, seed, warm_up, budget)
+
+    def _warm_up(self, nodes: Nodes, requests: int, delay: float) -> int:
+        """Requests until servers are as busy as they get, and second requests come."""
+        needed = 2 * delay * nodes.arrival_rate + 10 * nodes.nodes * nodes.servers
+        if needed > 10 * requests:
+            raise KeyplaneError(
+                Reason.INVALID_ARGUMENT,
+                f"{requests} requests are over before all nodes are busy; give {needed / 10:.0f} or"
+                " more with --requests and --sweep-requests, or fewer nodes",
+            )
+        return max(requests // 10, math.ceil(needed))
 
     def closed(self, design: str) -> Hedging | None:
         nodes = self.nodes_at(self.load, self.slow_nodes)

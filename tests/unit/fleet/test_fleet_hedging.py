@@ -70,6 +70,11 @@ def test_the_table_and_the_figures_agree_on_where_it_hurts() -> None:
         assert worse == (percent >= late)
 
 
+def test_two_at_once_hurt_where_they_are_all_that_nodes_can_do_whatever_the_size() -> None:
+    found = figures(run(nodes=100, slow_nodes=10, **SMALL))
+    assert found[HURTS + "two at once hurts, with slow nodes"] == pytest.approx(0.5, abs=0.05)
+
+
 def test_with_nothing_slow_there_is_less_to_gain() -> None:
     found = figures(run(slow_nodes=0, **SMALL))
     assert found["p99 with one node asked"] < 3
@@ -105,6 +110,8 @@ def test_refusals() -> None:
         run(slow_nodes=10)
     with pytest.raises(KeyplaneError, match="overload the nodes"):
         run(load=0.95, **SMALL)
+    with pytest.raises(KeyplaneError, match="more with --requests"):
+        run(nodes=1_000, servers=256, **SMALL)
     for chosen in ({"load": 1.5}, {"nodes": 2.5}, {"budget": math.nan}, {"hedge": 1.0}):
         with pytest.raises(KeyplaneError):
             run(**chosen)

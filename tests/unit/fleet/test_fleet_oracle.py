@@ -31,6 +31,20 @@ LIMIT = 3.8
 Events = Generator[Any, Any, None]
 
 
+def arrive(
+    world: simpy.Environment, draw: random.Random, rate: float, request: Callable[[int], Events]
+) -> None:
+    """Until all have come and are done."""
+
+    def arrivals() -> Events:
+        for index in range(WARM_UP + REQUESTS):
+            yield world.timeout(draw.expovariate(rate))
+            world.process(request(index))
+
+    world.process(arrivals())
+    world.run()
+
+
 def station_by_simpy(station: Station, seed: int) -> Array:
     draw = random.Random(seed)
     world = simpy.Environment()
@@ -53,13 +67,7 @@ def station_by_simpy(station: Station, seed: int) -> Array:
             yield world.timeout(service())
         times[index] = world.now - begin
 
-    def arrivals() -> Events:
-        for index in range(len(times)):
-            yield world.timeout(draw.expovariate(station.arrival_rate))
-            world.process(request(index))
-
-    world.process(arrivals())
-    world.run()
+    arrive(world, draw, station.arrival_rate, request)
     return times[WARM_UP:]
 
 
@@ -87,13 +95,7 @@ def hedged_by_simpy(nodes: Nodes, delay: float, seed: int) -> Array:
                 yield first | world.process(ask(other))
         times[index] = world.now - begin
 
-    def arrivals() -> Events:
-        for index in range(len(times)):
-            yield world.timeout(draw.expovariate(nodes.arrival_rate))
-            world.process(request(index))
-
-    world.process(arrivals())
-    world.run()
+    arrive(world, draw, nodes.arrival_rate, request)
     return times[WARM_UP:]
 
 

@@ -34,11 +34,11 @@ def test_p99_within_three_percent_of_erlang_c(seed: int) -> None:
 
 
 def test_all_sizes_of_the_sweep_agree_with_erlang_c() -> None:
-    """Within four standard deviations of 250,000 requests, found with 60 seeds: 0.9 % of p99 at a
-    load of 80 %, 3.6 % at 89 %, where one busy stretch outlasts many requests."""
+    """Within four standard deviations, found with 60 seeds: 0.9 % of p99 at a load of 80 % with
+    250,000 requests, 2.9 % at 89 % with 500,000; these have more."""
     for _size, load_percent, _waits, pool, closed, _fresh in run().tables[0].rows:
         assert isinstance(load_percent, float)
-        assert pool == pytest.approx(closed, rel=0.036 if load_percent < 81 else 0.144)
+        assert pool == pytest.approx(closed, rel=0.036 if load_percent < 81 else 0.116)
 
 
 def test_where_a_fresh_connection_is_the_better_choice() -> None:
@@ -70,7 +70,7 @@ def test_with_what_a_calibration_measured() -> None:
 
 
 def test_every_line_has_numbers() -> None:
-    for chosen in ({}, {"setup_ms": 0.0}, {"service_ms": 0.01, "pool_size": 1}):
+    for chosen in ({}, {"setup_ms": 0.0}, {"service_ms": 0.001, "pool_size": 1}):
         for plot in run(requests=10_000, **chosen).plots:
             for line in plot.marks:
                 if isinstance(line, Line):
@@ -86,9 +86,11 @@ def test_same_seed_same_outcome() -> None:
 
 def test_requests_are_counted_as_simulated() -> None:
     outcome = run(requests=10_000)
+    # The pool of 9 and 21 to 23 fresh connections are busier than 85 %, and get them all.
     rows = outcome.tables[0].rows
     stable = sum(not isinstance(cell, str) for row in rows for cell in (row[3], row[5]))
-    assert outcome.requests_simulated == 10_000 + 2_500 + 2_500 * stable
+    busy = sum(row[0] in (9, 21, 22, 23) for row in rows)
+    assert outcome.requests_simulated == 10_000 + 2_500 + 2_500 * stable + 7_500 * busy
     assert outcome.requests_represented == 0
 
 
