@@ -77,7 +77,7 @@ class FleetParameters:
         2.0,
         "",
         "lookups that the Metadata Store can carry out, as a multiple of those of warm caches",
-        low=1.0,
+        low=1.05,
         high=1_000.0,
         source="chosen: a service that runs at half of what it can do",
     )
