@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.closed.hedging import delay_at, hedging_of
@@ -99,6 +99,8 @@ def test_what_grows_for_ever_has_no_closed_form() -> None:
     assert hedging_of(replace(TEN, arrival_rate=80.0), math.inf) is None
 
 
+# The first example compiles.
+@settings(deadline=None)
 @given(
     st.integers(2, 6),
     st.floats(0.1, 1.2),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.closed.queues import (
@@ -59,6 +59,7 @@ def test_many_servers_do_not_overflow() -> None:
     assert Queue(500, 1.0, 1.0).wait_percentile(0.5) == 0
 
 
+@settings(deadline=None)
 @given(servers, loads, loads)
 def test_the_probability_to_wait_grows_with_the_load(count: int, one: float, other: float) -> None:
     low, high = sorted((one, other))
@@ -66,6 +67,7 @@ def test_the_probability_to_wait_grows_with_the_load(count: int, one: float, oth
     assert erlang_b(count, low * count) <= erlang_c(count, low * count) * (1 + 1e-9)
 
 
+@settings(deadline=None)
 @given(servers, loads, parts, st.floats(1e-6, 1e3))
 def test_percentiles_lie_where_the_survival_says(
     count: int, load: float, part: float, service_time: float
@@ -81,6 +83,7 @@ def test_percentiles_lie_where_the_survival_says(
     assert wait <= at
 
 
+@settings(deadline=None)
 @given(servers, loads)
 def test_means_are_the_areas_under_the_survival(count: int, load: float) -> None:
     queue = queue_of(count, load)
@@ -98,6 +101,7 @@ def test_nothing_breaks_where_both_rates_are_the_same() -> None:
     assert near == pytest.approx(exact, rel=1e-6)
 
 
+@settings(deadline=None)
 @given(st.floats(0.1, 10), st.floats(0.1, 10), st.floats(0, 10), parts)
 def test_a_hedge_never_makes_an_answer_later(
     first: float, second: float, delay: float, part: float

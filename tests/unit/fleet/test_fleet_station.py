@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.closed.queues import Queue, mean_wait_deterministic
@@ -51,6 +51,8 @@ def test_an_overloaded_station_gets_slower_and_slower() -> None:
     assert times[-1000:].mean() > 10 * times[:1000].mean()
 
 
+# The first example compiles.
+@settings(deadline=None)
 @given(st.integers(1, 12), st.floats(0.05, 1.5), st.integers(0, 2**64 - 1))
 def test_one_server_more_never_delays_anybody(servers: int, load: float, seed: int) -> None:
     times = response_times(Station(servers, load * servers, 1.0, Service.DETERMINISTIC), 300, seed)
