@@ -123,7 +123,8 @@ def show(out: Output, scenario: ScenarioName, home: FleetDir = None) -> int:
     ]
     out.table(("parameter", "paper", "measured", "unit", "bounds", "what it is"), rows)
     out.say()
-    out.table(("default of", "from"), [(each.flag, each.source) for each in parameters])
+    for each in parameters:
+        out.say(f"[dim]{each.flag} is[/dim] {escape(each.source)}")
     out.result(
         {
             "name": found.name,
@@ -142,7 +143,7 @@ def show(out: Output, scenario: ScenarioName, home: FleetDir = None) -> int:
 
 _RUN_EXAMPLES = """
     keyplane fleet run hedging
-    keyplane fleet run hedging --nodes 20 --slow-ms 50      parameters, as `fleet show` has them
+    keyplane fleet run hedging --nodes 20 --slow-by-ms 50    parameters, as `fleet show` has them
     keyplane fleet run cold-start --preset measured --open
     keyplane fleet run all --set hedging.nodes=20           of one of them
     keyplane fleet run all --resume                         what an interrupted run left over

@@ -25,10 +25,10 @@ from keyplane.cli.output import EXIT_NO, EXIT_OK, Output
 from keyplane.cli.session import command_without_cluster
 
 _EXAMPLES = """
-    keyplane fleet sweep hedging --vary slow_ms=10:200:20
-    keyplane fleet sweep retry-storm --vary load=0.5:1.5:21 --vary retries=0:4:5
-    keyplane fleet sweep pool-size --vary connections=1:256:9:log --ray local
-    keyplane fleet sweep hedging --vary slow_ms=10:200:20 --resume   after an interruption
+    keyplane fleet sweep hedging --vary slow_by_ms=10:200:20
+    keyplane fleet sweep retry-storm --vary load=0.1:0.9:17 --vary retries=0:4:5
+    keyplane fleet sweep pool-size --vary pool_size=9:64:9:log --ray local
+    keyplane fleet sweep hedging --vary slow_by_ms=10:200:20 --resume   after an interruption
 """
 
 
