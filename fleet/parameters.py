@@ -41,11 +41,11 @@ class Parameter:
 
     def checked(self, value: float) -> float:
         """value within bounds, an int where the parameter is one. Raises INVALID_ARGUMENT."""
-        if self.whole and value != int(value):
-            raise self._refusal(value, "a whole number")
         # Also refuses NaN.
         if not self.low <= value <= self.high:
             raise self._refusal(value, f"from {self.low:g} to {self.high:g}")
+        if self.whole and value != int(value):
+            raise self._refusal(value, "a whole number")
         return int(value) if self.whole else float(value)
 
     def _refusal(self, value: float, wanted: str) -> KeyplaneError:
