@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 from browser import look_at, picture_of
+
+from fleet.scenario import NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 MM1 = str(ROOT / "tests" / "unit" / "fleet" / "mm1.py")
@@ -74,6 +77,18 @@ def test_every_plot_of_a_run_has_its_data(report: Path) -> None:
     assert marks["parts"] == [3, 3]
     assert marks["map"] == [8 * 19]
     assert found["tables"] == 4
+
+
+def test_every_plot_of_every_scenario_has_its_data(home: Path) -> None:
+    """The report of `run all`, whose last line of JSON has what was checked."""
+    report = keyplane(home, "run", "all")
+    found = look_at(report)
+    check(found)
+    summary = json.loads((report.parent / "summary.json").read_text())
+    assert [row["scenario"] for row in summary["scenarios"]] == list(NAMES)
+    for row in summary["scenarios"]:
+        assert row["error"] <= row["tolerance"], row
+    assert len(found["plots"]) >= 2 * len(NAMES)
 
 
 def test_every_plot_of_a_sweep_has_its_data(home: Path) -> None:
