@@ -149,7 +149,7 @@ def validate(
 # --- design --------------------------------------------------------------------------------------
 
 _CHECK_EXAMPLES = """
-    keyplane fleet design check docs/designs/small-shop.toml
+    keyplane fleet design check docs/designs/ttl-cache.toml
 """
 
 

@@ -29,9 +29,8 @@ from keyplane.cli.session import command_without_cluster
 from keyplane.model.errors import KeyplaneError, Reason
 
 _EXAMPLES = """
-    keyplane fleet optimise hedging --minimise --vary hedge_at=0.5:0.99 \\
-        --figure "p99 with a second one asked when late"
     keyplane fleet optimise pool-size --figure "p99 with the pool" --minimise --vary pool_size=9:64
+    keyplane fleet optimise cold-start --figure "requests failed" --minimise --vary queue_s=0:2
 """
 
 
