@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cache.config import PublisherConfig, ReaderConfig
-from fleet.closed_caches import KeyClasses, held_shares, ttl_for, zipf_classes
+from fleet.closed.caches import KeyClasses, held_shares, ttl_for, zipf_classes
 from fleet.cohort.beats import PUBLISHER, READER, Beats
 from fleet.cohort.lookups import Flush, Lookups
 from fleet.map_sizes import PageSizes, page_sizes

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fleet.closed_caches import held_shares, ttl_for, zipf_classes
+from fleet.closed.caches import held_shares, ttl_for, zipf_classes
 from fleet.cohort.lookups import Flush, LookupRun, Lookups, run_lookups
 from fleet.cohort.series import binned
-from fleet.exact_cache import ExactRun, run_exact
+from fleet.exact.cache import ExactRun, run_exact
 from fleet.outcome import Array, Check, absolute
 
 _STEP_S = 0.01

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fleet.exact_tandem import ClosedRun, Process, Tandem, simulate
+from fleet.exact.tandem import ClosedRun, Process, Tandem, simulate
 from fleet.outcome import Array
 from keyplane.model.errors import KeyplaneError, Reason
 

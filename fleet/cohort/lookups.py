@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fleet.closed_caches import KeyClasses
+from fleet.closed.caches import KeyClasses
 from fleet.cohort import _lookup_kernel as kernel
 from fleet.outcome import Array
 from keyplane.model.errors import KeyplaneError, Reason

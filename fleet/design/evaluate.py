@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fleet.closed_caches import KeyClasses, held_shares, hit_ratio
+from fleet.closed.caches import KeyClasses, held_shares, hit_ratio
 from fleet.cohort.beats import PUBLISHER, READER, Beats, run_beats
 from fleet.cohort.lookups import Flush, LookupRun, Lookups, run_lookups
 from fleet.design.model import Cache, Design, Fault, FaultKind

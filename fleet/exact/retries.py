@@ -35,6 +35,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from fleet.exact.heap import drop_first, push
 from fleet.exact.random import exponential, seeded, uniform
 from fleet.outcome import Array
 
@@ -177,41 +178,6 @@ def _next_arrival(
 
 
 @njit(cache=True)
-def _push(times: Array, about: NDArray[np.int64], size: int, time: float, what: int) -> None:
-    """Into a binary heap by time."""
-    child = size
-    while child > 0:
-        parent = (child - 1) >> 1
-        if times[parent] <= time:
-            break
-        times[child] = times[parent]
-        about[child] = about[parent]
-        child = parent
-    times[child] = time
-    about[child] = what
-
-
-@njit(cache=True)
-def _drop_first(times: Array, about: NDArray[np.int64], size: int) -> None:
-    """size: with the first, which goes."""
-    last, time, what = size - 1, times[size - 1], about[size - 1]
-    parent = 0
-    while True:
-        child = 2 * parent + 1
-        if child >= last:
-            break
-        if child + 1 < last and times[child + 1] < times[child]:
-            child += 1
-        if times[child] >= time:
-            break
-        times[parent] = times[child]
-        about[parent] = about[child]
-        parent = child
-    times[parent] = time
-    about[parent] = what
-
-
-@njit(cache=True)
 def _run(
     seed: np.uint64,
     duration_s: int,
@@ -261,7 +227,7 @@ def _run(
         elif size > 0:
             now = times[0]
             second, left = about[0] // (retries + 1), about[0] % (retries + 1)
-            _drop_first(times, about, size)
+            drop_first(times, about, size)
             size -= 1
             if budget < math.inf:
                 if tokens < 1.0:
@@ -304,6 +270,6 @@ def _run(
                 times = np.concatenate((times, np.empty(size)))
                 about = np.concatenate((about, np.empty(size, np.int64)))
             again = failed_at + ceiling * uniform(words)
-            _push(times, about, size, again, second * (retries + 1) + left - 1)
+            push(times, about, size, again, second * (retries + 1) + left - 1)
             size += 1
     return arrived, succeeded, answered, attempts, late

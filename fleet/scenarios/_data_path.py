@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fleet.closed_caches import exponential_order_mean, order_statistic_quantile
+from fleet.closed.caches import exponential_order_mean, order_statistic_quantile
 from fleet.cohort.beats import run_beats
 from fleet.cohort.lookups import run_lookups
 from fleet.cohort.series import share_of
-from fleet.exact_fanin import run_commits
+from fleet.exact.fanin import run_commits
 from fleet.fleetwide import CONSTANT_WORK, CONVENTIONAL, DATA_PATH, FleetParameters
 from fleet.outcome import Array
 from fleet.parameters import parameter

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fleet.closed_caches import hit_ratio
+from fleet.closed.caches import hit_ratio
 from fleet.cohort.beats import REQUESTS_PER_BEAT, BeatRun, run_beats
 from fleet.cohort.lookups import Flush, LookupRun, run_lookups
 from fleet.cohort.series import binned

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fleet.closed_caches import fresh_share, outage_availability
+from fleet.closed.caches import fresh_share, outage_availability
 from fleet.cohort.beats import BeatRun, run_beats
 from fleet.cohort.lookups import LookupRun, run_lookups
 from fleet.cohort.series import binned, recovered_at, share_of

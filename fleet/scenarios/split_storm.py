@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fleet.closed_caches import KeyClasses
+from fleet.closed.caches import KeyClasses
 from fleet.cohort.lookups import LookupRun, Lookups, run_lookups
 from fleet.cohort.series import binned
 from fleet.cohort.splits import LEARNED_MAX, Storm, StormRun, run_storm
-from fleet.exact_splits import run_exact_storm
+from fleet.exact.splits import run_exact_storm
 from fleet.fleetwide import CONSTANT_WORK, CONVENTIONAL, FleetParameters
 from fleet.map_sizes import rewritten_pages
 from fleet.outcome import (

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from fleet.closed_caches import any_of, fresh_share
+from fleet.closed.caches import any_of, fresh_share
 from fleet.cohort.beats import Beats
-from fleet.exact_fanin import Batches, run_batches
+from fleet.exact.fanin import Batches, run_batches
 from fleet.fleetwide import CONSTANT_WORK, CONVENTIONAL, DATA_PATH
 from fleet.outcome import (
     Axis,

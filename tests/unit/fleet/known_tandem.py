@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cache
 
 from fleet.calibrate import Calibrated, calibrated
-from fleet.exact_tandem import ClosedRun, Process, Tandem, simulate
+from fleet.exact.tandem import ClosedRun, Process, Tandem, simulate
 from fleet.live_load import KINDS, Window
 from fleet.live_measure import (
     FITTED,

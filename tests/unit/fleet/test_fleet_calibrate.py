@@ -8,7 +8,7 @@ import pytest
 from known_tandem import TRUTH, calibration, fitted, level, measurements, run_of, windows
 
 from fleet.calibrate import memds_rate
-from fleet.exact_tandem import Tandem
+from fleet.exact.tandem import Tandem
 from fleet.live_load import GET, KINDS
 from fleet.live_measure import PREDICTED, Count, median_window
 from fleet.measured import MEASURED, NAMES

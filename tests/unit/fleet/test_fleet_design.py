@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fleet.closed_caches import KeyClasses, outage_availability
+from fleet.closed.caches import KeyClasses, outage_availability
 from fleet.cohort.lookups import Flush, Lookups, run_lookups
 from fleet.design import (
     Cache,

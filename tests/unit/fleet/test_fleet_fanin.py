@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.closed_caches import (
+from fleet.closed.caches import (
     any_of,
     exponential_order_mean,
     fresh_share,
@@ -19,7 +19,7 @@ from fleet.closed_caches import (
     outage_availability,
     zipf_classes,
 )
-from fleet.exact_fanin import run_batches, run_commits
+from fleet.exact.fanin import run_batches, run_commits
 
 
 @given(share=st.floats(0, 1), fan_in=st.integers(1, 1_000))

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.closed_caches import held_shares, hit_ratio, ttl_for, zipf_classes
+from fleet.closed.caches import held_shares, hit_ratio, ttl_for, zipf_classes
 from fleet.cohort.lookups import Flush, LookupRun, Lookups, run_lookups
-from fleet.exact_cache import run_exact
+from fleet.exact.cache import run_exact
 from fleet.outcome import Array
 from keyplane.model.errors import KeyplaneError, Reason
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cache.config import PublisherConfig, ReaderConfig
 from fleet.cohort.beats import Beats
 from fleet.cohort.splits import LEARNED_MAX, Storm, run_storm
-from fleet.exact_splits import run_exact_storm
+from fleet.exact.splits import run_exact_storm
 from fleet.map_sizes import page_sizes, rewritten_pages
 from keyplane.model.errors import KeyplaneError
 

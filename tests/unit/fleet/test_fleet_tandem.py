@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet.exact_tandem import Process, Tandem, simulate
+from fleet.exact.tandem import Process, Tandem, simulate
 
 
 def of(generator: float, router: float, storage: float, **more: float) -> Tandem:

@@ -14,6 +14,7 @@ import numpy as np
 from numba import njit
 
 from fleet.cohort.lookups import Lookups
+from fleet.exact.heap import drop_first, push
 from fleet.outcome import Array
 from keyplane.model.errors import KeyplaneError, Reason
 
@@ -41,39 +42,6 @@ class ExactRun:
     @property
     def requests(self) -> int:
         return int(self.arrived.sum())
-
-
-@njit(cache=True)
-def _push(times, what, size, time, item):  # type: ignore[no-untyped-def]
-    """Into a binary heap by time, of parallel arrays."""
-    at = size
-    while at > 0 and times[(at - 1) >> 1] > time:
-        times[at] = times[(at - 1) >> 1]
-        what[at] = what[(at - 1) >> 1]
-        at = (at - 1) >> 1
-    times[at] = time
-    what[at] = item
-
-
-@njit(cache=True)
-def _pop(times, what, size):  # type: ignore[no-untyped-def]
-    """Takes the earliest away, which the caller has read; `size` counts it still."""
-    size -= 1
-    time, item = times[size], what[size]
-    at = 0
-    while True:
-        child = 2 * at + 1
-        if child >= size:
-            break
-        if child + 1 < size and times[child + 1] < times[child]:
-            child += 1
-        if times[child] >= time:
-            break
-        times[at] = times[child]
-        what[at] = what[child]
-        at = child
-    times[at] = time
-    what[at] = item
 
 
 @njit(cache=True)
@@ -148,7 +116,7 @@ def _run(  # type: ignore[no-untyped-def]
         attempt = 0
         if retry:
             what, attempt = again[0] // tries, again[0] % tries
-            _pop(again_at, again, waiting)
+            drop_first(again_at, again, waiting)
             waiting -= 1
         else:
             next_arrival = now - np.log(1.0 - np.random.random()) / rate
@@ -189,7 +157,7 @@ def _run(  # type: ignore[no-untyped-def]
                 if waiting == retrying_max:
                     return out, False
                 wait = -np.log(1.0 - np.random.random()) * backoff * 2.0**attempt
-                _push(again_at, again, waiting, failed_at + wait, what * tries + attempt + 1)
+                push(again_at, again, waiting, failed_at + wait, what * tries + attempt + 1)
                 waiting += 1
             elif failed_at < until:
                 out[int(failed_at / interval), _FAILED] += 1
