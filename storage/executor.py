@@ -84,6 +84,8 @@ class Executor:
             shard.gate.wait(execution.deadline, execution.again, execution.reply)
         else:
             if shard.limits is not None:
+                if self._state.queue.crowded:
+                    shard.limits.give_up_savings(now)
                 refusal = shard.limits.admit_read(now)
                 if refusal is not None:
                     execution.reply(Reply(error=refusal))
@@ -126,6 +128,8 @@ class Executor:
             _check_count(operations, BATCH_WRITE_ITEMS_MAX)
         limits = shard.limits
         if limits is not None:
+            if self._state.queue.crowded:
+                limits.give_up_savings(now)
             refusal = limits.admit_write(now)
             if refusal is not None:
                 execution.reply(Reply(error=refusal))

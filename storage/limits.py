@@ -15,6 +15,9 @@ from storage.heat import smoothed
 # What is not used within this time is lost: the limits are of each second.
 WINDOW_S: Final = 1.0
 
+# And within this time while the node has no room for bursts.
+CROWDED_WINDOW_S: Final = 0.05
+
 
 class PartitionLimits:
     """Of one partition, with what has been used and refused: averages as in `Heat`."""
@@ -76,6 +79,11 @@ class PartitionLimits:
         if refused is None:
             refused = self._refused_writes = self._refusals(self.writes, writes=True)
         return refused.after(self.writes.wait_s())
+
+    def give_up_savings(self, now: float) -> None:
+        """Leaves hardly more than what comes in: the node has no room for bursts."""
+        for bucket in (self.reads, self.writes):
+            bucket.cut(max(1.0, bucket.rate * CROWDED_WINDOW_S), now)
 
     def read(self, item_bytes: int, consistent: bool) -> None:
         """Takes what a read of so much costs."""

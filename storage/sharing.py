@@ -36,11 +36,13 @@ class Sharing:
         # By tenant that waits; not of the local one, which holds what is left.
         self._held: dict[str, _Held] = {}
 
+    def crowded(self, queued_writes: int, queued_bytes: int) -> bool:
+        """Whether the shared part of the queue is in use."""
+        return queued_writes >= self._writes or queued_bytes >= self._bytes
+
     def refusal(self, tenant: str, queued_writes: int, queued_bytes: int) -> KeyplaneError | None:
         """Why a tenant may add nothing to a queue that holds so much."""
-        if (tenant == _LOCAL and not self._held) or (
-            queued_writes < self._writes and queued_bytes < self._bytes
-        ):
+        if (tenant == _LOCAL and not self._held) or not self.crowded(queued_writes, queued_bytes):
             return None
         writes = queued_writes - sum([each.writes for each in self._held.values()])
         data_bytes = queued_bytes - sum([each.data_bytes for each in self._held.values()])

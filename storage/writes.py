@@ -101,6 +101,11 @@ class WriteQueue:
         )
 
     @property
+    def crowded(self) -> bool:
+        """Whether so much waits that the node has no room for bursts."""
+        return self._sharing.crowded(self._queued_writes, self._queued_bytes)
+
+    @property
     def failure(self) -> KeyplaneError | None:
         """Why the node cannot write at present."""
         return self._failure

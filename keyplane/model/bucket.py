@@ -53,5 +53,10 @@ class Bucket:
         other.fill(self._at)
         self.level = min(self.depth, self.level + share * other.level)
 
+    def cut(self, level: float, now: float) -> None:
+        """Gives up what has been saved beyond a level."""
+        self.fill(now)
+        self.level = min(self.level, level)
+
     def drain(self) -> None:
         self.level = 0.0

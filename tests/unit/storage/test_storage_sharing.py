@@ -20,13 +20,19 @@ from wire.ports import Reply
 TENANTS = ("", "acme/", "bolt/", "coil/")
 
 
-def open_tables(world: StorageWorld, *names: str) -> None:
-    """A table of one partition for each name; their ids are 1, 2, ..."""
+def open_tables(
+    world: StorageWorld,
+    *names: str,
+    mode: catalog.CapacityMode.ValueType = catalog.CAPACITY_MODE_UNLIMITED,
+) -> None:
+    """A table of one partition for each name; their ids are 1, 2, ... mode: of the last."""
     ((start, end),) = even_ranges(1)
     for number, name in enumerate(names, 1):
         table = catalog.Table()
         table.CopyFrom(TABLE)
         table.name, table.table_id = name, TABLE.table_id + number
+        if number == len(names):
+            table.capacity_mode = mode
         partition = Partition(number, table.table_id, start, end, 1, "s1")
         world.call(
             "s1",
@@ -92,6 +98,26 @@ def test_what_was_shared_is_free_again_after_its_commit() -> None:
     for _ in range(3):
         assert flood(world, (1, 40)) == [12]
         assert flood(world, (2, 12)) == [12]
+
+
+@pytest.mark.parametrize(("crowd", "admitted"), [(3, 6), (15, 1)])
+def test_what_a_partition_has_saved_is_for_when_its_node_has_room(
+    crowd: int, admitted: int
+) -> None:
+    """A second of 1,000 units is saved, and each write takes 100; another table is the crowd."""
+    world = StorageWorld()
+    world.start("s1", writes=WriteConfig(queue_writes_max=20))
+    open_tables(world, "crowd", "users", mode=catalog.CAPACITY_MODE_ON_DEMAND)
+    replies: list[Reply] = []
+    for partition, count, value in ((1, crowd, "x"), (2, 6, "x" * 102_000)):
+        for number in range(count):
+            write = pb.WriteOp(key=item_key(f"user-{number}"), put=item(f"user-{number}", value))
+            request = pb.ExecuteRequest(partition_id=partition, epoch=1, write=write)
+            world.send("s1", "Execute", request, replies.append)
+    world.run_until(lambda: len(replies) == 6 + crowd)
+    throttled = [each.error for each in replies if each.error is not None]
+    assert all(error.reason is Reason.THROTTLED for error in throttled)
+    assert 6 - len(throttled) == admitted
 
 
 STEP = st.tuples(st.sampled_from(TENANTS), st.integers(1, 5), st.integers(1, 500))
