@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fleet.bisection import bisect
 from fleet.outcome import Array
 from keyplane.model.errors import KeyplaneError, Reason
 
@@ -58,21 +59,18 @@ def held_shares(classes: KeyClasses, rate_per_s: float, ttl_s: float, step_s: fl
 def ttl_for(classes: KeyClasses, rate_per_s: float, hits: float, step_s: float = 0.0) -> float:
     """The life of an entry, in seconds, that gives a hit ratio of `hits`. Raises INVALID_ARGUMENT
     if none up to 10^9 seconds does."""
-    low, high = 0.0, 1e9
-    if hit_ratio(classes, rate_per_s, high, step_s) < hits:
+
+    def enough(ttl_s: float) -> bool:
+        return hit_ratio(classes, rate_per_s, ttl_s, step_s) >= hits
+
+    longest_s = 1e9
+    if not enough(longest_s):
         raise KeyplaneError(
             Reason.INVALID_ARGUMENT,
             f"no life of entries gives a hit ratio of {hits:g}; ask for less, or give more requests"
             " per router or fewer keys",
         )
-    # Bisection to the last bit that matters; 200 halvings would leave less than the smallest float.
-    for _ in range(200):
-        middle = (low + high) / 2
-        if hit_ratio(classes, rate_per_s, middle, step_s) < hits:
-            low = middle
-        else:
-            high = middle
-    return high
+    return bisect(enough, 0.0, longest_s)[1]
 
 
 def fresh_share(
@@ -120,14 +118,7 @@ def order_statistic_cdf(below: float, k: int, n: int) -> float:
 
 def order_statistic_quantile(p: float, k: int, n: int) -> float:
     """The u for which the k-th smallest of n is below the u-quantile of one with probability p."""
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        if order_statistic_cdf(middle, k, n) < p:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+    return bisect(lambda u: order_statistic_cdf(u, k, n) >= p, 0.0, 1.0)[1]
 
 
 def exponential_order_mean(mean: float, k: int, n: int) -> float:

@@ -10,12 +10,11 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from fleet.bisection import bisect
 from keyplane.model.errors import KeyplaneError, Reason
 
 # Time to the probability that it is exceeded: from 1 down to 0.
 Survival = Callable[[float], float]
-
-_HALVINGS = 200
 
 
 def erlang_b(servers: int, offered: float) -> float:
@@ -152,15 +151,7 @@ def percentile(survival: Survival, part: float, guess: float = 1.0) -> float:
                 f"no time is exceeded as seldom as {rest:g}; give a survival function that ends"
                 " at zero",
             )
-    for _ in range(_HALVINGS):
-        middle = 0.5 * (low + high)
-        if not low < middle < high:
-            break
-        if survival(middle) > rest:
-            low = middle
-        else:
-            high = middle
-    return high
+    return bisect(lambda time: survival(time) <= rest, low, high)[1]
 
 
 def later(survival: Survival, by: float) -> Survival:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fleet.bisection import bisect
 from fleet.closed.caches import exponential_order_mean, order_statistic_quantile
 from fleet.cohort.beats import run_beats
 from fleet.cohort.lookups import run_lookups
@@ -171,16 +172,13 @@ def batch_quantile(asked: Parameters, p: float) -> float:
     """Of a batch with one slow replica, in seconds: the maximum of independent lookups."""
     mean, late = asked.lookup_ms / 1_000, asked.slow_ms / 1_000
     slow = 1 / asked.replicas
-    low, high = 0.0, late + 100 * mean * (1 + math.log(asked.batch))
-    for _ in range(100):
-        x = (low + high) / 2
+
+    def reached(x: float) -> bool:
         soon = -math.expm1(-x / mean)
         after = -math.expm1(-(x - late) / mean) if x > late else 0.0
-        if ((1 - slow) * soon + slow * after) ** asked.batch < p:
-            low = x
-        else:
-            high = x
-    return (low + high) / 2
+        return bool(((1 - slow) * soon + slow * after) ** asked.batch >= p)
+
+    return bisect(reached, 0.0, late + 100 * mean * (1 + math.log(asked.batch)))[1]
 
 
 @dataclass(frozen=True, slots=True)

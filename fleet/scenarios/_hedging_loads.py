@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fleet.bisection import bisect
 from fleet.closed.hedging import Hedging, delay_at, hedging_of
 from fleet.exact.hedging import HedgedRun, run_hedged
 from fleet.nodes import Nodes
@@ -221,11 +222,5 @@ def _begin(sweeper: _Sweeper, design: str, worse: list[bool]) -> float:
     first = len(worse) - worse[::-1].index(False) if False in worse else 0
     if first == 0:
         return float(LOADS[0])
-    low, high = float(LOADS[first - 1]), float(LOADS[first])
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        if sweeper.hurts(design, middle):
-            high = middle
-        else:
-            low = middle
-    return high
+    around = float(LOADS[first - 1]), float(LOADS[first])
+    return bisect(lambda load: sweeper.hurts(design, load), *around, _HALVINGS)[1]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fleet.bisection import bisect
 from fleet.closed.caches import hit_ratio
 from fleet.cohort.beats import REQUESTS_PER_BEAT, BeatRun, run_beats
 from fleet.cohort.lookups import Flush, LookupRun, run_lookups
@@ -206,16 +207,12 @@ def _ttl_lookups(asked: Parameters, ttl_s: float, requests_per_s: float) -> floa
 
 def _break_even(asked: Parameters, per_s: float) -> float:
     """The load above which warm TTL caches ask more often than `per_s`; infinite if none."""
-    ttl_s, low, high = asked.ttl_s(), 0.0, 1e12
-    if _ttl_lookups(asked, ttl_s, high) < per_s:
-        return float("inf")
-    for _ in range(100):
-        middle = (low + high) / 2
-        if _ttl_lookups(asked, ttl_s, middle) < per_s:
-            low = middle
-        else:
-            high = middle
-    return high
+    ttl_s, most = asked.ttl_s(), 1e12
+
+    def as_often(requests_per_s: float) -> bool:
+        return _ttl_lookups(asked, ttl_s, requests_per_s) >= per_s
+
+    return bisect(as_often, 0.0, most)[1] if as_often(most) else math.inf
 
 
 def _checks(

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from fleet.bisection import bisect
 from fleet.closed.queues import Queue
 from fleet.exact.retries import RetryRun, RetryStation, Trigger, run_retries
 from fleet.outcome import (
@@ -74,17 +75,18 @@ def _tips_at(station: RetryStation, seed: int) -> tuple[float, int]:
     """
     queue_s = station.queue_max / station.capacity_per_s
     drain_s = 50 * max(queue_s - station.timeout_s, 0.0)
-    low, high, requests = 0.0, 1.0, 0
-    for _ in range(_BISECTIONS):
-        tried = replace(station, load=(low + high) / 2)
+    requests = 0
+
+    def lasts(load: float) -> bool:
+        nonlocal requests
+        tried = replace(station, load=load)
         stop = Trigger(WARM_S, _filling_s(tried))
         duration_s = math.ceil(WARM_S + stop.duration_s + drain_s + 3 * _WINDOW_S)
         run = run_retries(tried, duration_s, seed, stop)
         requests += run.requests
-        if _end_success(run) >= _BACK:
-            low = tried.load
-        else:
-            high = tried.load
+        return _end_success(run) < _BACK
+
+    low, high = bisect(lasts, 0.0, 1.0, _BISECTIONS)
     return (low + high) / 2, requests
 
 

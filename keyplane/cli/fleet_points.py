@@ -16,6 +16,9 @@ from keyplane.cli.output import Output
 from keyplane.cluster.cluster import default_home
 from keyplane.model.errors import KeyplaneError, Reason
 
+PointScenario = Annotated[
+    str, typer.Argument(metavar="SCENARIO", help="A name, or a Python file of your own.")
+]
 Workers = Annotated[
     int, typer.Option(min=0, max=4096, help="Points at a time; 0: one for each processor.")
 ]

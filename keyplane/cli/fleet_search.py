@@ -15,6 +15,7 @@ from rich.markup import escape
 from keyplane.cli.fleet_options import PARAMETERS, FleetDir, Preset, Seed, SetFlag, with_models
 from keyplane.cli.fleet_points import (
     Asked,
+    PointScenario,
     RayAddress,
     Resume,
     Workers,
@@ -41,9 +42,7 @@ def register(fleet: typer.Typer) -> None:
 @with_models
 def optimise(
     out: Output,
-    scenario: Annotated[
-        str, typer.Argument(metavar="SCENARIO", help="A name, or a Python file of your own.")
-    ],
+    scenario: PointScenario,
     rest: PARAMETERS = None,
     figure: Annotated[str, typer.Option(metavar="NAME", help="Which is to be best.")] = "",
     minimise: Annotated[bool, typer.Option("--minimise", help="Best is lowest.")] = False,

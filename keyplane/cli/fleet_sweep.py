@@ -12,6 +12,7 @@ from rich.markup import escape
 from keyplane.cli.fleet_options import PARAMETERS, FleetDir, Preset, Seed, SetFlag, with_models
 from keyplane.cli.fleet_points import (
     Asked,
+    PointScenario,
     RayAddress,
     Resume,
     Workers,
@@ -39,9 +40,7 @@ def register(fleet: typer.Typer) -> None:
 @with_models
 def sweep(
     out: Output,
-    scenario: Annotated[
-        str, typer.Argument(metavar="SCENARIO", help="A name, or a Python file of your own.")
-    ],
+    scenario: PointScenario,
     rest: PARAMETERS = None,
     vary: Annotated[
         list[str] | None,

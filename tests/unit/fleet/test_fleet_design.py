@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from quiet import quiet
 
 from fleet.closed.caches import KeyClasses, outage_availability
 from fleet.cohort.lookups import Flush, Lookups, run_lookups
@@ -28,7 +29,6 @@ from fleet.design import (
 from fleet.design.evaluate import MEMDS, METADATA, evaluate
 from fleet.outcome import Outcome
 from fleet.parameters import make_parameters
-from fleet.scenario import Context
 
 EXAMPLES = sorted(
     path
@@ -36,7 +36,7 @@ EXAMPLES = sorted(
     if path.suffix in (".toml", ".py")
 )
 
-QUIET = Context(seed=1, progress=lambda _done, _what: None)
+QUIET = quiet()
 
 BASE = Design(
     name="base",

@@ -7,10 +7,11 @@ from functools import cache
 
 import numpy as np
 import pytest
+from quiet import quiet
 
 from fleet.outcome import Line, Outcome
 from fleet.parameters import make_parameters
-from fleet.scenario import Context, load
+from fleet.scenario import load
 from keyplane.model.errors import KeyplaneError
 
 SCENARIO = load("hedging")
@@ -19,7 +20,7 @@ HURTS = "load from which asking "
 
 
 def run(seed: int = 1, **chosen: float) -> Outcome:
-    context = Context(seed, lambda _part, _what: None)
+    context = quiet(seed)
     return SCENARIO.run(make_parameters(SCENARIO.parameters, None, chosen), context)
 
 
@@ -84,7 +85,7 @@ def test_with_nothing_slow_there_is_less_to_gain() -> None:
 def test_with_what_a_calibration_measured() -> None:
     """Work of some microseconds: delays and queues shrink with it, the slow node stays slow."""
     calibration = {"memds_get_ms": 0.008, "memds_round_trip_ms": 0.15}
-    context = Context(1, lambda _part, _what: None)
+    context = quiet(1)
     outcome = SCENARIO.run(make_parameters(SCENARIO.parameters, calibration, {}), context)
     assert all(check.holds for check in outcome.checks), outcome.checks
     assert figures(outcome)["p99 with a second one asked when late"] < 1

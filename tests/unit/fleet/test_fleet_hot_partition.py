@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quiet import quiet
 
 from fleet.exact.partitions import READ, WRITE, HeatRules, run_heat
 from fleet.parameters import make_parameters
-from fleet.scenario import Context, load
+from fleet.scenario import load
 from fleet.scenarios._hot_parameters import Parameters
 from keyplane.model.errors import KeyplaneError
 
@@ -25,14 +26,10 @@ RULES = HeatRules(
 )
 
 
-def _context(seed: int) -> Context:
-    return Context(seed, lambda done, what: None)
-
-
 def test_checks_hold_and_the_same_seed_gives_the_same() -> None:
     scenario = load("hot-partition")
     asked = make_parameters(scenario.parameters, None, {})
-    outcomes = [scenario.run(asked, _context(seed)) for seed in (1, 1, 2, 20)]
+    outcomes = [scenario.run(asked, quiet(seed)) for seed in (1, 1, 2, 20)]
     for outcome in outcomes:
         assert [check for check in outcome.checks if not check.holds] == []
     assert outcomes[0].figures == outcomes[1].figures
@@ -51,7 +48,7 @@ def test_checks_hold_and_the_same_seed_gives_the_same() -> None:
 )
 def test_other_questions_are_answered_too(chosen: dict[str, float]) -> None:
     scenario = load("hot-partition")
-    outcome = scenario.run(make_parameters(scenario.parameters, None, chosen), _context(1))
+    outcome = scenario.run(make_parameters(scenario.parameters, None, chosen), quiet(1))
     assert [check for check in outcome.checks if not check.holds] == []
     assert "nan" not in outcome.conclusion
 

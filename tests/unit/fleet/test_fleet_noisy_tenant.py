@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from quiet import quiet
 
 from fleet.closed.queues import Queue
 from fleet.exact.tenants import SharedFleet, run_tenants
 from fleet.parameters import make_parameters
-from fleet.scenario import Context, load
+from fleet.scenario import load
 from keyplane.model.errors import KeyplaneError
 
 # The noisy tenant asks for all there is, the nine others for 45 % of it.
@@ -21,14 +22,10 @@ FLEET = SharedFleet(
 )
 
 
-def _context(seed: int) -> Context:
-    return Context(seed, lambda done, what: None)
-
-
 def test_checks_hold_and_the_same_seed_gives_the_same() -> None:
     scenario = load("noisy-tenant")
     asked = make_parameters(scenario.parameters, None, {})
-    first, again, other = (scenario.run(asked, _context(seed)) for seed in (1, 1, 20))
+    first, again, other = (scenario.run(asked, quiet(seed)) for seed in (1, 1, 20))
     assert [check for check in (*first.checks, *other.checks) if not check.holds] == []
     assert first.figures == again.figures
     assert first.tables == again.tables
@@ -47,7 +44,7 @@ def test_checks_hold_and_the_same_seed_gives_the_same() -> None:
 def test_what_cannot_be_is_refused(chosen: dict[str, float], words: str) -> None:
     scenario = load("noisy-tenant")
     with pytest.raises(KeyplaneError, match=words):
-        scenario.run(make_parameters(scenario.parameters, None, chosen), _context(1))
+        scenario.run(make_parameters(scenario.parameters, None, chosen), quiet(1))
 
 
 def test_alone_it_is_m_m_c() -> None:

@@ -6,17 +6,18 @@ import math
 
 import numpy as np
 import pytest
+from quiet import quiet
 
 from fleet.outcome import Line, Outcome
 from fleet.parameters import make_parameters
-from fleet.scenario import Context, load
+from fleet.scenario import load
 from keyplane.model.errors import KeyplaneError
 
 SCENARIO = load("pool-size")
 
 
 def run(seed: int = 1, **chosen: float) -> Outcome:
-    context = Context(seed, lambda _part, _what: None)
+    context = quiet(seed)
     return SCENARIO.run(make_parameters(SCENARIO.parameters, None, chosen), context)
 
 
@@ -64,7 +65,7 @@ def test_with_what_a_calibration_measured() -> None:
     calibration = {"get_idle_ms": 0.9, "fresh_connection_ms": 1.2}
     chosen = make_parameters(SCENARIO.parameters, calibration, {"pool_size": 4})
     assert (chosen.service_ms, chosen.setup_ms) == (0.9, 1.2)
-    outcome = SCENARIO.run(chosen, Context(1, lambda _part, _what: None))
+    outcome = SCENARIO.run(chosen, quiet(1))
     # At a load of 90 %, where one busy stretch outlasts many requests.
     assert outcome.checks[0].error < 0.1
 
