@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,32 +17,25 @@ from wire.ports import Reply, ReplyFn, Request
 from wire.transports import TransportKind, make_server
 
 _START_S_MAX = 30.0
-_STOP_S = 5.0
 
 
 @contextmanager
 def echo_server(transport: TransportKind) -> Iterator[tuple[str, int]]:
     """Its address on loopback and its process id. Raises RuntimeError if it does not start."""
-    process, ours = spawn(__name__, transport)
+    child = spawn(__name__, transport)
     try:
         try:
-            if not ours.poll(_START_S_MAX):
+            if not child.connection.poll(_START_S_MAX):
                 raise RuntimeError(f"the echo server does not listen after {_START_S_MAX:.0f} s")
-            address = ours.recv()
+            address = child.connection.recv()
         except EOFError as error:
             raise RuntimeError("the echo server did not start; its error is above") from error
-        yield address, process.pid or 0
+        yield address, child.pid
     finally:
-        # It ends when the other end of its pipe is gone, however this process ends.
-        ours.close()
-        process.join(_STOP_S)
-        if process.is_alive():
-            process.kill()
-            process.join()
+        child.close()
 
 
 def main(connection: Connection, transport: TransportKind) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     with asyncio.Runner(loop_factory=partial(new_loop, BUSY_POLL_US)) as runner:
         runner.run(_serve(connection, transport))
 

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import os
 import selectors
-import signal
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -35,7 +34,6 @@ GENERATOR = "generator"
 
 # Seconds that filling a table may go without a word of progress.
 _SILENCE_S_MAX = 60.0
-_STOP_S = 5.0
 
 _DIED = "the load generator has died; its error is above"
 
@@ -73,7 +71,8 @@ class Generator:
     """One load generator for one target. Connections are kept from window to window."""
 
     def __init__(self, target: Target) -> None:
-        self._process, self._connection = spawn(__name__, target)
+        self._child = spawn(__name__, target)
+        self._connection = self._child.connection
 
     def __enter__(self) -> Generator:
         return self
@@ -86,7 +85,7 @@ class Generator:
 
     @property
     def pid(self) -> int:
-        return self._process.pid or 0
+        return self._child.pid
 
     def fill(self, progress: Callable[[int], None]) -> None:
         """Raises GeneratorFailed."""
@@ -104,15 +103,11 @@ class Generator:
         return answer
 
     def close(self) -> None:
-        self._connection.close()
-        self._process.join(_STOP_S)
-        if self._process.is_alive():
-            self.kill()
+        self._child.close()
 
     def kill(self) -> None:
         """Ends it at once."""
-        self._process.kill()
-        self._process.join()
+        self._child.kill()
 
     def _send(self, order: Order) -> None:
         try:
@@ -134,9 +129,6 @@ class Generator:
 
 
 def main(connection: Connection, target: Target) -> None:
-    # Ctrl-C is for the benchmark, which closes the pipe.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
     def new_loop() -> asyncio.AbstractEventLoop:
         if target.precise:
             # select(2) waits microseconds where asyncio's epoll waits whole milliseconds.
