@@ -76,6 +76,7 @@ def calibrated(found: Measurements, plan: Plan) -> Calibrated:
             each.others for size in windows.values() for each in size
         )
     values |= memds_rate(found.counted_to_fit)
+    values |= found.lookups.values()
     values |= {
         "memds_get_ms": median(found.memds_get_ms),
         "memds_round_trip_ms": median(found.memds_round_trip_ms),

@@ -180,14 +180,16 @@ class FleetParameters:
         high=1e7,
         source="chosen: 320,000 values a second, near the 300,000 requests a second that Facebook"
         " measured of one memcached (Scaling memcached at Facebook, 2008)",
+        measured="memds_requests_per_s",
     )
     search_ms: float = parameter(
         2.0,
         "ms",
         "a search at storage nodes for a route that the map does not have yet",
-        low=0.1,
+        low=0.001,
         high=1_000.0,
         source="chosen: two hops in a data centre with their queues",
+        measured="search_ms",
     )
     step_ms: int = parameter(
         10, "ms", "time step of the cohort layer", low=1, high=10, source="chosen: the coarsest"

@@ -23,6 +23,7 @@ from fleet.live_load import (
     cpu_s,
     memds_client,
 )
+from fleet.live_lookups import Lookups, measure_lookups
 from keyplane import AsyncClient
 from keyplane.cluster import Kind
 
@@ -47,7 +48,7 @@ class Plan:
     def windows_s(self, validate: bool) -> float:
         """About how long the windows take."""
         count = len(KINDS) * (len(FITTED) + (len(PREDICTED) if validate else 0))
-        return self.rounds * (count * (self.seconds + 0.4) + 4 * self.seconds)
+        return self.rounds * (count * (self.seconds + 0.4) + 9 * self.seconds)
 
 
 QUICK = Plan(rounds=1, seconds=0.5, items=2_000)
@@ -79,6 +80,7 @@ class Measurements:
     fresh_ms: list[float] = field(default_factory=list)
     pooled_ms: list[float] = field(default_factory=list)
     lookup_us: float = 0.0
+    lookups: Lookups = field(default_factory=Lookups)
 
 
 def measure(plan: Plan, validate: bool, say: Say, advance: Callable[[float], None]) -> Measurements:
@@ -113,6 +115,7 @@ def _round(live: LiveCluster, plan: Plan, validate: bool, found: Measurements, n
             windows.setdefault((kind, *size), []).append(window)
     live.use(1)
     _memds(live, plan.seconds, found)
+    measure_lookups(live, plan.seconds, found.lookups)
     pooled_ms, fresh_ms = asyncio.run(_connections(live.router, plan.seconds))
     found.pooled_ms.append(pooled_ms)
     found.fresh_ms.append(fresh_ms)

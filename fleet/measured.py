@@ -65,6 +65,28 @@ MEASURED = (
     Measured(
         "router_beat_ms", "ms", "time between two refreshes of a router; not measured but set"
     ),
+    Measured(
+        "memds_requests_per_s",
+        "1/s",
+        "requests of a beat's pages, 32 of them, that one MemDS node answers on one processor",
+    ),
+    Measured(
+        "route_lookup_ms",
+        "ms",
+        "median time of a lone lookup at a router: where a key lives",
+    ),
+    Measured("route_lookups_per_s", "1/s", "and how many a router answers on one processor"),
+    Measured(
+        "metadata_lookups_per_s",
+        "1/s",
+        "maps of a table that the Metadata Store answers on one processor",
+    ),
+    Measured(
+        "search_ms",
+        "ms",
+        "median time in which a storage node answers a search: which partitions of a table it has",
+    ),
+    Measured("durable_ms", "ms", "mean time to write 4 kB and make them durable (fdatasync)"),
     Measured("lookup_us", "us", "one lookup in a map of 10,000 partitions"),
     Measured(
         "fresh_connection_ms", "ms", "what a lone get takes longer on a connection of its own"

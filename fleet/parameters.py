@@ -97,10 +97,23 @@ def make_parameters(
             Reason.INVALID_ARGUMENT,
             f"no parameter {', '.join(unknown)}; there are {', '.join(known)}",
         )
+    calibrated = calibration or {}
     values = {}
     for name, each in known.items():
-        value = each.default
-        if calibration is not None and each.measured is not None:
-            value = calibration.get(each.measured, value)
-        values[name] = each.checked(chosen.get(name, value))
+        if name in chosen:
+            values[name] = each.checked(chosen[name])
+        elif each.measured is not None and each.measured in calibrated:
+            values[name] = _calibrated(each, calibrated[each.measured])
+        else:
+            values[name] = each.checked(each.default)
     return kind(**values)
+
+
+def _calibrated(parameter: Parameter, value: float) -> float:
+    try:
+        return parameter.checked(value)
+    except KeyplaneError as error:
+        raise KeyplaneError(
+            error.reason,
+            f"measured, {error.message}; give the flag, or measure again: keyplane fleet calibrate",
+        ) from None

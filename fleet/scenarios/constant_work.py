@@ -61,6 +61,7 @@ class Parameters(FleetParameters):
         high=1e7,
         source="etcd documentation, Understanding performance: more than 30,000 requests a second"
         " (there of a cluster of three)",
+        measured="metadata_lookups_per_s",
     )
 
 

@@ -8,6 +8,7 @@ from functools import cache
 from fleet.calibrate import Calibrated, calibrated
 from fleet.exact.tandem import ClosedRun, Process, Tandem, simulate
 from fleet.live_load import KINDS, Window
+from fleet.live_lookups import Lookups
 from fleet.live_measure import (
     FITTED,
     PREDICTED,
@@ -75,4 +76,5 @@ def measurements() -> Measurements:
         fresh_ms=[2.0, 1.8, 2.2],
         pooled_ms=[0.5, 0.6, 0.5],
         lookup_us=0.4,
+        lookups=Lookups([0.2], [0.05], [0.4], [0.5], [0.1], [2.0]),
     )

@@ -187,3 +187,10 @@ def test_fewer_replicas_slow_more_batches() -> None:
     outcome = asked("why-not-scale-metadata", 1, replicas=50, batch=20)
     assert outcome.checks[0].reference == pytest.approx(1 - (1 - 1 / 50) ** 20)
     assert outcome.checks[0].holds
+
+
+def test_replicas_that_cannot_answer_all_fail_requests_before_any_election() -> None:
+    outcome = asked("why-not-scale-metadata", 1, replica_per_s=44_600.0)
+    assert "fail 50% of requests on a quiet day" in outcome.conclusion
+    # Of a second's requests, no more can fail for the election than came.
+    assert 0 < figure(outcome, "of these failed") < 89.2e6

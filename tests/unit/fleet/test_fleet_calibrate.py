@@ -59,6 +59,10 @@ def test_a_calibration_has_every_value_of_the_table_and_no_other() -> None:
     assert len(NAMES) == len(MEASURED)
     assert found.values["memds_get_ms"] == 0.002
     assert found.values["fresh_connection_ms"] == pytest.approx(1.5)
+    # What one processor does in a second.
+    assert found.values["route_lookups_per_s"] == pytest.approx(20_000)
+    assert found.values["memds_requests_per_s"] == pytest.approx(10_000)
+    assert found.values["durable_ms"] == 2.0
     assert found.values["get_idle_ms"] == pytest.approx(run_of(1, 1).p50_ms)
     assert found.values["router_put_ms"] == pytest.approx(run_of(1, 128).cpu_ms[1])
     assert found.quality["get_fit_error"] < 0.02

@@ -46,8 +46,9 @@ def test_what_cannot_be_is_refused_with_what_can(name: str, value: float, told: 
 
 
 def test_a_calibrated_value_out_of_bounds_is_refused_too() -> None:
-    with pytest.raises(KeyplaneError):
+    with pytest.raises(KeyplaneError, match=r"measured, --wait-ms is 5000; give .*measure again"):
         make_parameters(Asked, {"get_idle_ms": 5_000.0}, {})
+    assert make_parameters(Asked, {"get_idle_ms": 5_000.0}, {"wait_ms": 3.0}).wait_ms == 3.0
 
 
 def test_a_field_that_is_no_parameter_is_a_mistake_of_the_scenario() -> None:
