@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 from fleet.answer import Answer, Progress, ask
 from fleet.catalogue import find
 from fleet.store import OUTCOME, read_answer, write_answer
+from keyplane.lock import exclusive
 from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.rundir import LATEST, make_run_directory, stamped
 from wire.files import replace_file
@@ -26,6 +28,7 @@ FORMAT = 1
 ABOUT = "run.json"
 SUMMARY = "summary.json"
 REPORT = "report.html"
+LOCK = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,11 @@ def begin_directory(home: Path, what: str, kind: str, asked: Mapping[str, Any]) 
     facts = {"format": FORMAT, "kind": kind, "asked": asked}
     replace_file(path / ABOUT, (json.dumps(facts, indent=1) + "\n").encode())
     return path
+
+
+def working_in(directory: Path) -> AbstractContextManager[None]:
+    """To be held while anything is computed for it. Raises RUN_BUSY if another command does."""
+    return exclusive(directory / LOCK, 0.0, Reason.RUN_BUSY, f"at work in {directory}")
 
 
 def latest(home: Path, kind: str, asked: Mapping[str, Any] | None = None) -> Path | None:

@@ -103,6 +103,7 @@ MEANING = {
     "INTERNAL": "a fault in Keyplane; the log has the traceback",
     "CLUSTER_NOT_FOUND": "no cluster of that name has been started here",
     "CLUSTER_BUSY": "another command is changing the same cluster",
+    "RUN_BUSY": "another command is at work in the same directory of a run",
     "MEMCACHED_MISSING": "memcached is not installed",
     "PORT_TAKEN": "another program listens at a port that a member needs",
     "START_FAILED": "a process did not come to serve; the message names its log",

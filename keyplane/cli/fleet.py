@@ -153,6 +153,7 @@ _RUN_EXAMPLES = """
 @with_models
 def run(
     out: Output,
+    context: typer.Context,
     scenario: Annotated[
         str,
         typer.Argument(
@@ -196,6 +197,7 @@ def run(
     if resume and found is None:
         out.note("no run asked just this; beginning one")
     begun = found or runs.begin(where, Path(scenario).stem, request)
+    context.with_resource(runs.working_in(begun.path))
     answers, sections, failures = [], [], []
     try:
         with Bar(out, len(names)) as bar:

@@ -96,17 +96,28 @@ def asked_of(
 
 
 def directory_of(
-    out: Output, kind: str, asked: Asked, home: Path | None, resume: bool, **more: Any
+    out: Output,
+    context: typer.Context,
+    kind: str,
+    asked: Asked,
+    home: Path | None,
+    resume: bool,
+    **more: Any,
 ) -> Path:
-    """A new one, or the newest in which the same was asked."""
-    from fleet.runs import begin_directory, latest
+    """A new one, or the newest in which the same was asked. It is this command's until that ends.
+
+    Raises RUN_BUSY.
+    """
+    from fleet.runs import begin_directory, latest, working_in
 
     facts = asked.facts(**more)
     where = home or default_home()
     found = latest(where, kind, facts) if resume else None
     if resume and found is None:
         out.note(f"no {kind} asked just this; beginning one")
-    return found or begin_directory(where, f"{kind}-{asked.scenario.name}", kind, facts)
+    directory = found or begin_directory(where, f"{kind}-{asked.scenario.name}", kind, facts)
+    context.with_resource(working_in(directory))
+    return directory
 
 
 def computing(asked: Asked, ray: str | None, workers: int) -> AbstractContextManager[Any]:

@@ -42,6 +42,7 @@ def register(fleet: typer.Typer) -> None:
 @with_models
 def optimise(
     out: Output,
+    context: typer.Context,
     scenario: PointScenario,
     rest: PARAMETERS = None,
     figure: Annotated[str, typer.Option(metavar="NAME", help="Which is to be best.")] = "",
@@ -84,7 +85,7 @@ def optimise(
     began_at = time.monotonic()
     direction = "minimise" if minimise else "maximise"
     directory = directory_of(
-        out, "optimise", asked, home, resume, figure=figure, direction=direction
+        out, context, "optimise", asked, home, resume, figure=figure, direction=direction
     )
     kept = KeptPoints(directory)
     before = len(kept)

@@ -40,6 +40,7 @@ def register(fleet: typer.Typer) -> None:
 @with_models
 def sweep(
     out: Output,
+    context: typer.Context,
     scenario: PointScenario,
     rest: PARAMETERS = None,
     vary: Annotated[
@@ -72,7 +73,7 @@ def sweep(
     asked = asked_of(scenario, rest or [], given or [], texts, preset, seed, home, needs_steps=True)
     wanted = grid(asked.varied, list(asked.parameters.values()))
     began_at = time.monotonic()
-    kept = KeptPoints(directory_of(out, "sweep", asked, home, resume))
+    kept = KeptPoints(directory_of(out, context, "sweep", asked, home, resume))
     done = [values for values in wanted if kept.has(values)]
     try:
         with (

@@ -22,8 +22,8 @@ from keyplane.cluster import launch, ports, process
 from keyplane.cluster.config import MEMBERS_MAX, ClusterConfig, Timeouts
 from keyplane.cluster.health import is_serving
 from keyplane.cluster.launch import Say
-from keyplane.cluster.lock import exclusive
 from keyplane.cluster.state import Kind, Member, Paths, State, load, save
+from keyplane.lock import exclusive
 from keyplane.model.credentials import Credentials
 from keyplane.model.errors import KeyplaneError, Reason
 from wire.auth import Auth

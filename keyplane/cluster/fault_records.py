@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from keyplane.cluster.lock import exclusive
+from keyplane.lock import exclusive
 from keyplane.model.errors import KeyplaneError, Reason
 from wire.faults import Direction, Fault, FaultKind
 

@@ -154,9 +154,10 @@ class Reason(enum.Enum):
     DATABASE_ERROR = _Row(Code.UNAVAILABLE, False, True, *_UNAVAILABLE)
     INTERNAL = _Row(Code.INTERNAL, False, False, *_INTERNAL)
 
-    # The processes of a cluster on this machine.
+    # The processes of a cluster, and commands, on this machine.
     CLUSTER_NOT_FOUND = _Row(Code.NOT_FOUND, True, False, *_NOT_FOUND)
     CLUSTER_BUSY = _Row(Code.FAILED_PRECONDITION, True, True, *_IN_USE)
+    RUN_BUSY = _Row(Code.FAILED_PRECONDITION, True, True, *_IN_USE)
     MEMCACHED_MISSING = _Row(Code.FAILED_PRECONDITION, True, False, *_IN_USE)
     PORT_TAKEN = _Row(Code.FAILED_PRECONDITION, True, True, *_IN_USE)
     START_FAILED = _Row(Code.UNAVAILABLE, True, True, *_UNAVAILABLE)

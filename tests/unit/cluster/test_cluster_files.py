@@ -23,7 +23,7 @@ from keyplane.cluster import (
     process,
     state,
 )
-from keyplane.cluster.lock import exclusive
+from keyplane.lock import exclusive
 from keyplane.model.errors import KeyplaneError, Reason
 
 
@@ -230,7 +230,7 @@ def test_a_member_that_cannot_start_is_reported_with_its_log_and_nothing_stays(
 def test_two_commands_do_not_change_a_cluster_at_once(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     code = (
-        "import sys, pathlib; from keyplane.cluster.lock import exclusive\n"
+        "import sys, pathlib; from keyplane.lock import exclusive\n"
         f"with exclusive(pathlib.Path({str(path)!r}), 5.0): print('held', flush=True); input()"
     )
     holder = subprocess.Popen(
