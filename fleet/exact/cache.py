@@ -15,6 +15,7 @@ from numba import njit
 
 from fleet.cohort.lookups import Lookups
 from fleet.exact.heap import drop_first, push
+from fleet.exact.random import below, exponential, seeded, uniform
 from fleet.outcome import Array
 from keyplane.model.errors import KeyplaneError, Reason
 
@@ -66,7 +67,7 @@ def _run(  # type: ignore[no-untyped-def]
     backoff,
     retrying_max,
 ):
-    np.random.seed(seed)
+    state = seeded(seed)
     keys = class_ends[-1]
     tries = retries + 1
     out = np.zeros((int(np.ceil(until / interval - 1e-9)), _COLUMNS), np.int64)
@@ -75,8 +76,8 @@ def _run(  # type: ignore[no-untyped-def]
     for c in range(class_ends.size):
         for r in range(routers):
             for key in range(first, class_ends[c]):
-                if np.random.random() < held[c]:
-                    expiry[r * keys + key] = np.random.random() * ttl
+                if uniform(state) < held[c]:
+                    expiry[r * keys + key] = uniform(state) * ttl
         first = class_ends[c]
     free = np.zeros(servers)  # a ring: with equal service the longest free is the next in turn
     turn = 0
@@ -95,7 +96,7 @@ def _run(  # type: ignore[no-untyped-def]
     again = np.zeros(retrying_max, np.int64)
     waiting = 0
     flushed = flush_at < 0
-    next_arrival = -np.log(1.0 - np.random.random()) / rate
+    next_arrival = exponential(state, 1.0 / rate)
     while True:
         retry = waiting > 0 and again_at[0] <= next_arrival
         now = again_at[0] if retry else next_arrival
@@ -119,11 +120,11 @@ def _run(  # type: ignore[no-untyped-def]
             drop_first(again_at, again, waiting)
             waiting -= 1
         else:
-            next_arrival = now - np.log(1.0 - np.random.random()) / rate
-            router = np.random.randint(routers)
-            c = min(np.searchsorted(class_shares, np.random.random()), class_ends.size - 1)
+            next_arrival = now - np.log(1.0 - uniform(state)) / rate
+            router = below(state, routers)
+            c = min(np.searchsorted(class_shares, uniform(state)), class_ends.size - 1)
             first = 0 if c == 0 else class_ends[c - 1]
-            what = router * keys + first + np.random.randint(class_ends[c] - first)
+            what = router * keys + first + below(state, class_ends[c] - first)
             row[_ARRIVED] += 1
         if expiry[what] > now:
             row[_HITS if attempt == 0 else _ANSWERED] += 1
@@ -156,7 +157,7 @@ def _run(  # type: ignore[no-untyped-def]
             if attempt < retries:
                 if waiting == retrying_max:
                     return out, False
-                wait = -np.log(1.0 - np.random.random()) * backoff * 2.0**attempt
+                wait = exponential(state, backoff * 2.0**attempt)
                 push(again_at, again, waiting, failed_at + wait, what * tries + attempt + 1)
                 waiting += 1
             elif failed_at < until:
@@ -184,8 +185,7 @@ def run_exact(
     routers = int(fleet.routers[0])
     ends = np.cumsum(fleet.keys.counts).astype(np.int64)
     out, fits = _run(
-        # What numba seeds its generator with has 32 bits.
-        seed % (1 << 32),
+        np.uint64(seed),
         duration_s,
         interval_s,
         routers,

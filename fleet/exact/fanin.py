@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from fleet.exact.random import below, exponential, seeded
 from fleet.outcome import Array
 
 
@@ -20,12 +21,12 @@ class Batches:
 
 @njit(cache=True)
 def _batches(seed, batches, fan_in, replicas, slow, mean_s, slow_s):  # type: ignore[no-untyped-def]
-    np.random.seed(seed)
+    state = seeded(seed)
     latency, touched = np.zeros(batches), np.zeros(batches)
     for batch in range(batches):
         for _ in range(fan_in):
-            took = -np.log(1.0 - np.random.random()) * mean_s
-            if np.random.randint(replicas) < slow:
+            took = exponential(state, mean_s)
+            if below(state, replicas) < slow:
                 took += slow_s
                 touched[batch] = 1.0
             latency[batch] = max(latency[batch], took)
@@ -43,7 +44,7 @@ def run_batches(
 ) -> Batches:
     """Batches of `fan_in` lookups at once, each at a replica drawn at random, of which `slow` take
     `slow_s` longer than an exponentially distributed time."""
-    latency, touched = _batches(seed % (1 << 32), batches, fan_in, replicas, slow, mean_s, slow_s)
+    latency, touched = _batches(np.uint64(seed), batches, fan_in, replicas, slow, mean_s, slow_s)
     return Batches(latency, touched)
 
 

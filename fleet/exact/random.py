@@ -46,6 +46,12 @@ def uniform(state: Words) -> float:
 
 
 @njit(cache=True)
+def below(state: Words, bound: int) -> int:
+    """One of 0 to bound - 1. The bias is bound / 2**53, which no run can notice."""
+    return int(uniform(state) * bound)
+
+
+@njit(cache=True)
 def exponential(state: Words, mean: float) -> float:
     return -mean * math.log(1.0 - uniform(state))
 
@@ -65,3 +71,21 @@ def normal(state: Words) -> float:
 def lognormal(state: Words, mean: float, sigma: float) -> float:
     """With that mean; sigma: of the logarithm."""
     return mean * math.exp(sigma * normal(state) - 0.5 * sigma * sigma)
+
+
+@njit(cache=True)
+def gamma(state: Words, shape: float) -> float:
+    """With scale 1, by G. Marsaglia and W. W. Tsang, "A simple method for generating gamma
+    variables", 2000."""
+    # Shapes below 1 from one more, as they say.
+    scale = 1.0
+    if shape < 1.0:
+        scale = (1.0 - uniform(state)) ** (1.0 / shape)
+        shape += 1.0
+    d = shape - 1.0 / 3.0
+    c = 1.0 / math.sqrt(9.0 * d)
+    while True:
+        x = normal(state)
+        v = (1.0 + c * x) ** 3
+        if v > 0.0 and math.log(1.0 - uniform(state)) < 0.5 * x * x + d * (1.0 - v + math.log(v)):
+            return d * v * scale

@@ -6,6 +6,7 @@ import numpy as np
 from numba import njit
 
 from fleet.cohort.splits import Storm
+from fleet.exact.random import below, exponential, seeded, uniform
 from fleet.outcome import Array
 from keyplane.model.errors import KeyplaneError, Reason
 
@@ -25,7 +26,7 @@ def _run(  # type: ignore[no-untyped-def]
     interval_s,
     intervals,
 ):
-    np.random.seed(seed)
+    state = seeded(seed)
     split_tables = published_s.size
     out = np.zeros(intervals)
     turn = max(1, int(np.ceil(all_tables / root_slots)))
@@ -33,10 +34,10 @@ def _run(  # type: ignore[no-untyped-def]
     place = np.empty(split_tables, np.int64)
     mapped = np.empty(split_tables)
     for _ in range(routers):
-        phase = np.random.random() * beat_s
-        ahead = np.random.randint(turn)
+        phase = uniform(state) * beat_s
+        ahead = below(state, turn)
         for t in range(split_tables):
-            place[t] = np.random.randint(turn)
+            place[t] = below(state, turn)
             mapped[t] = -1.0
         unread, beat = split_tables, 0
         # Pages come in the order in which their roots were read.
@@ -59,7 +60,7 @@ def _run(  # type: ignore[no-untyped-def]
             beat += 1
         for t in range(split_tables):
             for _ in range(splits):
-                asked = -np.log(1.0 - np.random.random()) / rate_per_s
+                asked = exponential(state, 1.0 / rate_per_s)
                 if asked < mapped[t]:
                     at = int(asked / interval_s)
                     if at < intervals:
@@ -78,7 +79,7 @@ def run_exact_storm(storm: Storm, seed: int, interval_s: float, duration_s: floa
             f" {storm.beats.pages_per_beat} at most",
         )
     counted: Array = _run(
-        seed % (1 << 32),
+        np.uint64(seed),
         int(sum(storm.beats.routers)),
         int(storm.beats.tables),
         storm.published_s(),

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from fleet.exact.random import below, gamma, seeded
 from fleet.outcome import Array
 
 # Answers that are let pass before any counts, as a part of those that do.
@@ -79,7 +80,7 @@ def simulate(
     wake = np.array([tandem.generator.wake_ms, tandem.router.wake_ms, tandem.storage.wake_ms])
     each = np.array([tandem.generator.each_ms, tandem.router.each_ms / 2, tandem.storage.each_ms])
     elapsed_ms = _run(
-        seed & 0xFFFF_FFFF,
+        np.uint64(seed),
         *(outstanding, routers, storage, float(tandem.cores), tandem.push, tandem.batch_max),
         *(tandem.hop_ms, wake, each, tandem.spread, tandem.looking, tandem.look_ms),
         *(int(requests * _WARM_UP_SHARE), latencies, cpu),
@@ -102,7 +103,7 @@ def nearest_rank(ordered: Array, part: float) -> float:
 
 @njit(cache=True)
 def _run(
-    seed: int,
+    seed: np.uint64,
     outstanding: int,
     routers: int,
     storage: int,
@@ -121,7 +122,7 @@ def _run(
 ) -> float:
     """Milliseconds that the answers in `out`, whose times it fills in, took together. cpu: gets the
     processor time of generator, routers and storage nodes added."""
-    np.random.seed(seed)
+    state = seeded(seed)
     stations = 1 + routers + storage
     # Who waits at each station, in order: the first `chunk` are worked on and leave together, and
     # the first `turn` belong to the turn that goes on.
@@ -167,7 +168,7 @@ def _run(
                     turn[s] = min(waiting[s], batch_max)
                     work = wake[kind]
                     if shape > 0:
-                        noise[s] = np.random.gamma(shape, 1.0 / shape)
+                        noise[s] = gamma(state, shape) / shape
                 chunk[s] = min(turn[s], push)
                 work = (work + each[kind] * chunk[s]) * noise[s]
                 left[s] = work
@@ -214,7 +215,7 @@ def _run(
             if stage[request] == 0:
                 station[request] = 0
             elif stage[request] == 2:
-                station[request] = 1 + routers + np.random.randint(storage)
+                station[request] = 1 + routers + below(state, storage)
             else:
                 station[request] = 1 + request % routers
             on_way[(way_head + way_count) % outstanding] = request
