@@ -21,7 +21,14 @@ def mutant(*edits: Edit) -> Mutant:
     return Mutant("of this test", "Nothing that anybody wrote.", (), edits)
 
 
-@pytest.mark.parametrize("name", KILLED_BY)
+# One of three is killed by every check, and all of them by `scripts/test --long`.
+ON_RECORD = [
+    pytest.param(name, marks=[pytest.mark.long] if number % 3 else [])
+    for number, name in enumerate(KILLED_BY)
+]
+
+
+@pytest.mark.parametrize("name", ON_RECORD)
 def test_every_mutant_on_record_is_killed(name: str) -> None:
     """By the seed that is on record for it; where that has come to mean something else, by any."""
     one = MUTANTS[name]
