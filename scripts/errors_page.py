@@ -37,7 +37,7 @@ GROUPS = {
     "THROTTLED": "Too much at once",
     "DEADLINE_BEFORE_START": "Time",
     "CONNECTION_LOST": "Nobody can say whether it was done",
-    "CLUSTER_NOT_FOUND": "The processes of a cluster on this machine",
+    "CLUSTER_NOT_FOUND": "Processes and commands on this machine",
     "CORRUPT": "Stored bytes that are not what was written",
 }
 
