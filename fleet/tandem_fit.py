@@ -16,7 +16,7 @@ from fleet.outcome import Array
 from keyplane.model.errors import KeyplaneError, Reason
 
 # What is simulated for each level at each try; and for a prediction.
-FIT_REQUESTS = 8_000
+FIT_REQUESTS = 16_000
 PREDICTION_REQUESTS = 100_000
 
 # Of logarithms: to find slopes, and the longest at once.

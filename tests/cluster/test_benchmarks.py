@@ -49,6 +49,7 @@ def numbers(value: object) -> list[float]:
         ("client-pool", ["--outstanding", "4", "--rounds", "1", "--window-s", "0.5"]),
         ("client-routers", ["--outstanding", "4", "--rounds", "1", "--window-s", "0.3"]),
         ("echo-hop", ["--seconds", "0.2", "--rounds", "1", "--outstanding", "4"]),
+        ("fleet", ["--requests", "20000", "--rounds", "1"]),
         ("hops", ["--requests", "200", "--rounds", "1"]),
     ],
 )
@@ -58,8 +59,21 @@ def test_a_short_run_measures_something(name: str, options: list[str]) -> None:
     assert all(number >= 0 for number in measured)
 
 
-def test_admission_is_compared_with_its_arithmetic(tmp_path: Path) -> None:
+def test_a_burst_is_compared_with_its_arithmetic(tmp_path: Path) -> None:
     """So short that its figures say little; but burst and refusals are there."""
+    options = ("--burst-s", "3", "--seconds", "1", "--plots", str(tmp_path))
+    result = run("admission", *options, "--only", "overload", "--only", "burst")
+    found = {each["name"]: each for each in result["scenarios"]}
+    assert found["burst: lasts"]["error"] < 0.5
+    assert 0.5 < result["overload_goodput_ratio"] < 1.5
+    assert result["admission_ns_per_request"] > 0
+    assert all(result["signature_ns"][each] > 0 for each in ("signing", "verifying"))
+    assert [path.name for path in tmp_path.iterdir()] == ["admission-burst.svg"]
+
+
+@pytest.mark.long
+def test_admission_is_compared_with_its_arithmetic(tmp_path: Path) -> None:
+    """As short, with everything else that is measured."""
     result = run(
         "admission",
         *("--burst-s", "3", "--seconds", "1", "--outage-s", "1", "--heat-s", "1"),
@@ -87,6 +101,7 @@ def test_admission_is_compared_with_its_arithmetic(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.long
 def test_on_demand_tables_are_seen_to_double(tmp_path: Path) -> None:
     """So short that its figures say little; but a new table is throttled and a grown one is not."""
     options = ("--only", "doubling", "--doubling-s", "5", "--plots", str(tmp_path))
@@ -217,6 +232,6 @@ def test_every_benchmark_is_tried_here_and_shown_to_readers() -> None:
     names = {path.stem.replace("_", "-") for path in (ROOT / "bench").glob("[!_]*.py")}
     assert names == {
         *("admission", "map", "client-pool", "client-routers", "data-plane", "echo-hop"),
-        *("hops", "stages"),
+        *("fleet", "hops", "stages"),
     }
     assert all(f"$ scripts/bench {name}\n" in shown for name in names)

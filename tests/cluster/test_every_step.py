@@ -190,8 +190,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         cluster.down(wipe=True)
 
 
+# Every other case in every check, and all of them with --long.
+CASES = [
+    pytest.param(case, id=str(case), marks=[pytest.mark.long] if number % 2 else [])
+    for number, case in enumerate(_cases())
+]
+
+
 @pytest.mark.cluster
-@pytest.mark.parametrize("case", list(_cases()), ids=str)
+@pytest.mark.parametrize("case", CASES)
 def test_killed_at_every_step(world: World, case: Case) -> None:
     table = str(case).replace("_", "-")
     world.create(table)
