@@ -28,7 +28,7 @@ from keyplane import AsyncClient
 from keyplane.cluster import Kind
 
 # Routers, and requests under way: what the tandem is fitted to, and what it has to predict.
-FITTED = ((1, 1), (1, 3), (1, 6), (1, 16), (1, 32), (1, 128), (2, 16), (2, 128))
+FITTED = ((1, 1), (1, 4), (1, 32), (1, 128), (2, 16))
 PREDICTED = ((1, 2), (1, 8), (1, 64), (2, 64), (3, 16), (3, 64))
 LONE, CROWD = (1, 1), (1, 128)
 
