@@ -24,6 +24,7 @@ from fleet.live_load import TABLE, LiveCluster, cpu_s, memds_client
 from fleet.map_sizes import page_sizes
 from keyplane.cluster import Kind
 from keyplane.metadata.v1 import metadata_pb2 as metadata
+from keyplane.model.errors import KeyplaneError, Reason
 from keyplane.model.items import to_item
 from keyplane.route.v1 import route_pb2 as route
 from keyplane.storage.v1 import storage_pb2 as storage
@@ -43,6 +44,8 @@ _TIMEOUT_S = 5.0
 PARTITIONS_OF_A_TABLE = 67
 # Bytes made durable at a time: a page of SQLite.
 _SYNC_BYTES = 4_096
+# The kernel counts in hundredths: less cannot be told from nothing.
+_CPU_S_MIN = 0.01
 
 Read = Callable[[], Awaitable[object]]
 
@@ -143,8 +146,7 @@ async def _cpu_ms(read: Read, pid: int, seconds: float) -> float:
     process = psutil.Process(pid)
     before = cpu_s(process)
     window = await closed_window(read, _CROWD, seconds)
-    spent_s = cpu_s(process) - before
-    return 1000 * spent_s / (window.per_second * seconds)
+    return _each_ms(cpu_s(process) - before, round(window.per_second * seconds))
 
 
 def _memds_cpu_ms(live: LiveCluster, seconds: float) -> float:
@@ -153,7 +155,8 @@ def _memds_cpu_ms(live: LiveCluster, seconds: float) -> float:
     value = b"." * round(page_sizes(PARTITIONS_OF_A_TABLE).value_bytes)
     keys = [f"fleet-calibration-{n}" for n in range(ReaderConfig("").page_slots)]
     with memds_client(live.memds[0]) as client:
-        client.set_many(dict.fromkeys(keys, value))
+        if client.set_many(dict.fromkeys(keys, value), noreply=False):
+            raise KeyplaneError(Reason.MEMDS_UNAVAILABLE, f"{live.memds[0]} stores nothing")
         before, requests = cpu_s(process), 0
         end_at = time.perf_counter() + seconds
         while time.perf_counter() < end_at:
@@ -161,7 +164,11 @@ def _memds_cpu_ms(live: LiveCluster, seconds: float) -> float:
             requests += 1
         spent_s = cpu_s(process) - before
         client.delete_many(keys)
-    return 1000 * spent_s / requests
+    return _each_ms(spent_s, requests)
+
+
+def _each_ms(spent_s: float, requests: int) -> float:
+    return 1000 * max(spent_s, _CPU_S_MIN) / max(1, requests)
 
 
 def _durable_ms(directory: Path, seconds: float) -> float:
