@@ -11,6 +11,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from statistics import median
 from typing import Annotated, Any
 
@@ -36,8 +37,9 @@ _TANDEM = Tandem(
     Process(0.03, 0.005), Process(0.04, 0.007), Process(0.03, 0.006), 0.003, 0.5, looking=0.4
 )
 
-# Runs a number of requests, or a fleet that number of times.
-Run = Callable[[int], object]
+# Simulates a number of requests.
+Loop = Callable[[int], object]
+Work = Callable[[], object]
 
 
 def run(
@@ -50,25 +52,27 @@ def run(
     ] = False,
 ) -> None:
     """Requests a second and core that the exact layer simulates, and what a fleet costs."""
-    loops: dict[str, Run] = {
+    loops: dict[str, Loop] = {
         f"station, {servers} server{'s' if servers > 1 else ''}": _station(servers)
         for servers in SERVERS
     }
     loops["tenants in fair queues"] = _tenants
     loops["closed loop, 64 under way"] = _closed_loop
-    fleets: dict[str, Run] = {"TTL caches": _ttl_caches, "constant work": _constant_work}
-    for each in (*loops.values(), *fleets.values()):
-        # Compiles it, or loads what was.
-        each(1_000)
+    fleets: dict[str, Work] = {"TTL caches": _ttl_caches, "constant work": _constant_work}
+    # Compiles them, or loads what was.
+    for loop in loops.values():
+        loop(1_000)
+    for fleet in fleets.values():
+        fleet()
     found: dict[str, list[float]] = {name: [] for name in (*loops, SIMPY, *fleets)}
     for number in range(rounds):
         sys.stderr.write(f"round {number + 1} of {rounds}\n")
         for name, loop in loops.items():
-            found[name].append(requests / _cpu_s(loop, requests))
+            found[name].append(requests / _cpu_s(partial(loop, requests)))
         few = max(1_000, requests // 50)
-        found[SIMPY].append(few / _cpu_s(_by_simpy, few))
+        found[SIMPY].append(few / _cpu_s(partial(_by_simpy, few)))
         for name, fleet in fleets.items():
-            found[name].append(_cpu_s(fleet, 1))
+            found[name].append(_cpu_s(fleet))
     _show(found, list(fleets))
     if as_json:
         results = {name: median(values) for name, values in found.items()}
@@ -77,13 +81,13 @@ def run(
         sys.stdout.write(json.dumps(facts) + "\n")
 
 
-def _cpu_s(work: Run, count: int) -> float:
+def _cpu_s(work: Work) -> float:
     began = time.process_time()
-    work(count)
+    work()
     return time.process_time() - began
 
 
-def _station(servers: int) -> Run:
+def _station(servers: int) -> Loop:
     station = Station(servers, LOAD * servers, 1.0)
     return lambda count: response_times(station, count, seed=1)
 
@@ -127,13 +131,13 @@ def _by_simpy(count: int) -> object:
     return world.now
 
 
-def _ttl_caches(_: int) -> object:
+def _ttl_caches() -> object:
     ones = np.ones(round(FLEET_S / FLEET.step_s))
     lost = Flush(60.0, (1.0,))
     return run_lookups(FLEET.conventional([lost]), FLEET.step_s, ones, ones)
 
 
-def _constant_work(_: int) -> object:
+def _constant_work() -> object:
     ones = np.ones(round(FLEET_S / FLEET.step_s))
     return run_beats(FLEET.constant_work(), FLEET.step_s, ones, ones, ones)
 

@@ -8,7 +8,7 @@ import asyncio
 import os
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
@@ -20,8 +20,8 @@ from google.protobuf.message import Message
 from bench._closed_loop import closed_window
 from bench._items import key_of
 from cache.config import ReaderConfig
+from fleet.fleetwide import FleetParameters
 from fleet.live_load import TABLE, LiveCluster, cpu_s, memds_client
-from fleet.map_sizes import page_sizes
 from keyplane.cluster import Kind
 from keyplane.metadata.v1 import metadata_pb2 as metadata
 from keyplane.model.errors import KeyplaneError, Reason
@@ -40,8 +40,6 @@ _LIST_PARTITIONS = "/keyplane.metadata.v1.MetadataService/ListPartitions"
 # Enough under way that a server does not sleep between two.
 _CROWD = 32
 _TIMEOUT_S = 5.0
-# A table of a fleet of 15,000 tables and a million partitions.
-PARTITIONS_OF_A_TABLE = 67
 # Bytes made durable at a time: a page of SQLite.
 _SYNC_BYTES = 4_096
 # The kernel counts in hundredths: less cannot be told from nothing.
@@ -82,7 +80,10 @@ def measure_lookups(live: LiveCluster, seconds: float, into: Lookups) -> None:
     """One round: some windows of so many seconds. Raises KeyplaneError."""
     with asyncio.Runner(loop_factory=partial(new_loop, BUSY_POLL_US)) as runner:
         runner.run(_of_servers(live, seconds, into))
-    into.memds_cpu_ms.append(_memds_cpu_ms(live, seconds))
+    # As a router asks for the pages of a fleet's map: as many of them at once.
+    pages = [f"fleet-calibration-{n}" for n in range(ReaderConfig("").page_slots)]
+    page_bytes = round(FleetParameters().page_sizes.value_bytes)
+    into.memds_cpu_ms.append(memds_cpu_ms(live, pages, page_bytes, seconds))
     into.durable_ms.append(_durable_ms(live.cluster.paths.root, seconds / 2))
 
 
@@ -149,11 +150,10 @@ async def _cpu_ms(read: Read, pid: int, seconds: float) -> float:
     return _each_ms(cpu_s(process) - before, round(window.per_second * seconds))
 
 
-def _memds_cpu_ms(live: LiveCluster, seconds: float) -> float:
-    """As a router asks for the pages of a fleet's map: as many of them at once."""
+def memds_cpu_ms(live: LiveCluster, keys: Sequence[str], value_bytes: int, seconds: float) -> float:
+    """Processor milliseconds of a MemDS node for a request of these keys, of so many bytes each."""
     process = psutil.Process(live.cluster.state().of_kind(Kind.MEMDS)[0].pid)
-    value = b"." * round(page_sizes(PARTITIONS_OF_A_TABLE).value_bytes)
-    keys = [f"fleet-calibration-{n}" for n in range(ReaderConfig("").page_slots)]
+    value = b"." * value_bytes
     with memds_client(live.memds[0]) as client:
         if client.set_many(dict.fromkeys(keys, value), noreply=False):
             raise KeyplaneError(Reason.MEMDS_UNAVAILABLE, f"{live.memds[0]} stores nothing")

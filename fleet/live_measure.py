@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
 
-import psutil
-
 from bench._closed_loop import closed_window, fresh_read
 from bench._items import key_of
 from bench._partition_map import measure as measure_map
@@ -20,12 +18,10 @@ from fleet.live_load import (
     LiveCluster,
     Say,
     Window,
-    cpu_s,
     memds_client,
 )
-from fleet.live_lookups import Lookups, measure_lookups
+from fleet.live_lookups import Lookups, measure_lookups, memds_cpu_ms
 from keyplane import AsyncClient
-from keyplane.cluster import Kind
 
 # Routers, and requests under way: what the tandem is fitted to, and what it has to predict.
 FITTED = ((1, 1), (1, 4), (1, 32), (1, 128), (2, 16))
@@ -132,26 +128,17 @@ def _counting(live: LiveCluster, into: Count) -> Iterator[None]:
 
 def _memds(live: LiveCluster, seconds: float, found: Measurements) -> None:
     """One memcached node, whose answers to routers meanwhile are a hundredth at the most."""
-    address = live.memds[0]
-    process = psutil.Process(live.cluster.state().of_kind(Kind.MEMDS)[0].pid)
     key = "fleet-calibration"
-    with memds_client(address) as client:
+    with memds_client(live.memds[0]) as client:
         client.set(key, b"." * _VALUE_BYTES)
         trips = []
         end_at = time.perf_counter() + seconds / 2
         while (sent_at := time.perf_counter()) < end_at:
             client.get(key)
             trips.append(time.perf_counter() - sent_at)
-        keys = [key] * _PIPELINED
-        before, gets = cpu_s(process), 0
-        end_at = time.perf_counter() + seconds
-        while time.perf_counter() < end_at:
-            client.get_many(keys)
-            gets += _PIPELINED
-        spent_s = cpu_s(process) - before
-        client.delete(key)
     found.memds_round_trip_ms.append(1000 * median(trips))
-    found.memds_get_ms.append(1000 * spent_s / gets)
+    request_ms = memds_cpu_ms(live, [key] * _PIPELINED, _VALUE_BYTES, seconds)
+    found.memds_get_ms.append(request_ms / _PIPELINED)
 
 
 async def _connections(router: str, seconds: float) -> tuple[float, float]:

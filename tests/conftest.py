@@ -12,6 +12,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--long"):
         return
+    # Who asks for such alone gets them.
     long = [item for item in items if item.get_closest_marker("long")]
     if long and len(long) < len(items):
         config.hook.pytest_deselected(items=long)

@@ -120,7 +120,7 @@ def _run(  # type: ignore[no-untyped-def]
             drop_first(again_at, again, waiting)
             waiting -= 1
         else:
-            next_arrival = now - np.log(1.0 - uniform(state)) / rate
+            next_arrival = now + exponential(state, 1.0 / rate)
             router = below(state, routers)
             c = min(np.searchsorted(class_shares, uniform(state)), class_ends.size - 1)
             first = 0 if c == 0 else class_ends[c - 1]

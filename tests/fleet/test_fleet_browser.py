@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from browser import look_at, picture_of
+from commands import keyplane
 
 from fleet.scenario import NAMES
 
@@ -24,19 +22,6 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
-
-
-def keyplane(home: Path, *words: str) -> Path:
-    """Runs a command, and returns the report that it wrote."""
-    subprocess.run(
-        [sys.executable, "-m", "keyplane", "fleet", *words],
-        cwd=ROOT,
-        env=os.environ | {"KEYPLANE_HOME": str(home)},
-        check=True,
-        capture_output=True,
-        timeout=200,
-    )
-    return (home / "fleet" / "latest").resolve() / "report.html"
 
 
 @pytest.fixture(scope="module")
